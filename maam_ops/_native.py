@@ -28,12 +28,14 @@ def core() -> ModuleType:
 
 
 @functools.cache
-def missing_reason() -> str | None:
-    """Why the native kernels cannot be used, or None where they can."""
+def missing_reason(symbols: tuple[str, ...]) -> str | None:
+    """Why these entry points of the library cannot be used, or None where they can."""
     try:
-        core()
+        missing = sorted(set(symbols) - set(core().functions()))
     except ImportError as error:
         return str(error)
+    if missing:
+        return f"{LIBRARY.name} lacks {', '.join(missing)}: it is of another version; reinstall maam_ops"
     return None
 
 

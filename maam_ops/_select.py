@@ -1,6 +1,7 @@
 """Which implementation of an operator runs, and why: ``impl=`` and ``MAAM_OPS_IMPL``.
 
-An explicit choice is honoured or raises. ``auto`` follows a static order and never fails where the reference could answer.
+An explicit choice is honoured or raises. ``auto`` follows a static order and never fails where the reference could
+answer.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ class Choice:
         return "\n".join(lines)
 
 
-def _native_why_not() -> str | None:
+def _native_why_not(symbols: tuple[str, ...]) -> str | None:
     target = ms.get_context("device_target")
     if target != "CPU":
         return f"built for CPU, the device target is {target}"
-    return _native.missing_reason()
+    return _native.missing_reason(symbols)
 
 
 def _always() -> None:
@@ -64,10 +65,10 @@ def _always() -> None:
 _IMPLEMENTATIONS: dict[str, list[Implementation]] = {}
 
 
-def register(op: str, *extra: Implementation) -> None:
-    """Make an operator known: native and reference, and what else it has."""
+def register(op: str, symbols: tuple[str, ...], *extra: Implementation) -> None:
+    """Make an operator known: native by these entry points of the library, reference, and what else it has."""
     _IMPLEMENTATIONS[op] = [
-        Implementation(NATIVE, _native_why_not),
+        Implementation(NATIVE, lambda: _native_why_not(symbols)),
         Implementation(REFERENCE, _always),
         *extra,
     ]

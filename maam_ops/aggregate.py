@@ -17,6 +17,7 @@ from maam_ops import _native, _select
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches
 
 OP = "agent_aggregate"
+_SYMBOLS = ("AggregateForward", "AggregateBackward")
 
 
 def reference(alpha: Tensor, *branches: Tensor) -> Tensor:
@@ -147,8 +148,8 @@ def _native_op(count: int) -> ops.Custom:
 
 # By number of branches. Built on import: the graph compiler cannot call a cache.
 _NATIVE = tuple(
-    _native_op(count) if count >= MIN_BRANCHES and _native.missing_reason() is None else None
+    _native_op(count) if count >= MIN_BRANCHES and _native.missing_reason(_SYMBOLS) is None else None
     for count in range(MAX_BRANCHES + 1)
 )
 
-_select.register(OP)
+_select.register(OP, _SYMBOLS)
