@@ -1,0 +1,89 @@
+// MindSpore's entry points: checks, the call, and shape and dtype inference for graphs with dynamic shapes.
+#include "aggregate/aggregate.h"
+#include "core/aot.h"
+#include "core/error.h"
+#include "core/trace.h"
+
+namespace maam {
+namespace {
+
+void ExpectBranches(const char* op, int branches) {
+  if (branches < kMinBranches || branches > kMaxBranches) {
+    Fail(op, "branches", std::to_string(branches), "2 to 8");
+  }
+}
+
+// alpha and the branches of either entry point; `first` is the position of A_1.
+void FillForward(const AotCall& call, int branches, int first, AggregateForward* p) {
+  p->dtype = call[first].dtype;
+  p->branches = branches;
+  p->size = call[first].Size();
+  p->alpha = call[0].data;
+  call.ExpectSize(0, "alpha", branches);
+  call.ExpectDType(0, "alpha", ParameterDType(p->dtype));
+  for (int k = 0; k < branches; ++k) {
+    const std::string name = "branch " + std::to_string(k);
+    call.ExpectSameShape(first + k, name, first, "branch 0");
+    call.ExpectDType(first + k, name, p->dtype);
+    p->a[k] = call[first + k].data;
+  }
+}
+
+}  // namespace
+}  // namespace maam
+
+using maam::AotCall;
+using maam::ShapeAt;
+
+// alpha, A_1..A_N -> G
+MAAM_AOT(AggregateForward) {
+  const int branches = call.Count() - 2;
+  maam::ExpectBranches("AggregateForward", branches);
+  maam::AggregateForward p;
+  maam::FillForward(call, branches, 1, &p);
+  const maam::Tensor& g = call[branches + 1];
+  p.g = g.data;
+  {
+    maam::Trace trace("aggregate_forward", maam::AggregateForwardIsa(), g, (branches + 1) * g.Bytes());
+    maam::RunAggregateForward(p);
+  }
+  maam::CheckFinite("AggregateForward", "G", g);
+}
+
+MAAM_EXPORT maam::Shape AggregateForwardInferShape(int* ndims, int64_t** shapes, void*) {
+  return ShapeAt(ndims, shapes, 1);
+}
+MAAM_EXPORT maam::TypeId AggregateForwardInferType(std::vector<maam::TypeId> types, void*) { return types[1]; }
+
+// alpha, dG, A_1..A_N -> d alpha, dA_1..dA_N
+MAAM_AOT(AggregateBackward) {
+  const int branches = (call.Count() - 3) / 2;
+  maam::ExpectBranches("AggregateBackward", branches);
+  maam::AggregateBackward p;
+  maam::FillForward(call, branches, 2, &p);
+  call.ExpectSameShape(1, "dG", 2, "branch 0");
+  call.ExpectDType(1, "dG", p.dtype);
+  p.dg = call[1].data;
+  p.dalpha = call[2 + branches].data;
+  for (int k = 0; k < branches; ++k) p.da[k] = call[3 + branches + k].data;
+  {
+    maam::Trace trace("aggregate_backward", maam::AggregateBackwardIsa(), call[1],
+                      (2 * branches + 1) * call[1].Bytes());
+    maam::RunAggregateBackward(p);
+  }
+  maam::CheckFinite("AggregateBackward", "d alpha", call[2 + branches]);
+}
+
+// N is the number of elements of alpha: inference is told shapes, not how many there are.
+MAAM_EXPORT std::vector<maam::Shape> AggregateBackwardInferShape(int* ndims, int64_t** shapes, void*) {
+  std::vector<maam::Shape> result{ShapeAt(ndims, shapes, 0)};
+  int64_t branches = 1;
+  for (int64_t extent : result[0]) branches *= extent;
+  for (int64_t k = 0; k < branches; ++k) result.push_back(ShapeAt(ndims, shapes, 1));
+  return result;
+}
+MAAM_EXPORT std::vector<maam::TypeId> AggregateBackwardInferType(std::vector<maam::TypeId> types, void*) {
+  std::vector<maam::TypeId> result(types.size() - 1, types[1]);
+  result[0] = types[0];
+  return result;
+}

@@ -1,0 +1,60 @@
+// MindSpore's AOT calling convention, in our words. An operator's aot.cc holds nothing but entry points of this form;
+// no MindSpore header is needed, and attributes travel as small tensors so that no C++ object crosses the border.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/export.h"
+#include "core/tensor.h"
+
+namespace maam {
+
+// int f(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void* stream, void* extra)
+using AotFunction = int(int, void**, int*, int64_t**, const char**, void*, void*);
+
+// The parameters of one call: inputs, then outputs.
+class AotCall {
+ public:
+  AotCall(const char* op, int count, void** params, const int* ndims, int64_t** shapes, const char** dtypes);
+  int Count() const { return static_cast<int>(tensors_.size()); }
+  const Tensor& operator[](int i) const { return tensors_[i]; }
+
+  // Each throws an Error that names the operator and the argument.
+  void ExpectSameShape(int i, const std::string& name, int like, const std::string& like_name) const;
+  void ExpectDType(int i, const std::string& name, DType expected) const;
+  void ExpectSize(int i, const std::string& name, int64_t expected) const;
+
+ private:
+  std::string op_;
+  std::vector<Tensor> tensors_;
+};
+
+// Every entry point by name: the Python module calls kernels through the same door as MindSpore.
+MAAM_PUBLIC std::map<std::string, AotFunction*>& AotFunctions();
+
+struct RegisterAot {
+  RegisterAot(const char* name, AotFunction* function) { AotFunctions()[name] = function; }
+};
+
+// MindSpore's TypeId values travel through InferType as plain integers.
+using TypeId = int;
+using Shape = std::vector<int64_t>;
+
+inline Shape ShapeAt(const int* ndims, int64_t** shapes, int i) { return Shape(shapes[i], shapes[i] + ndims[i]); }
+
+}  // namespace maam
+
+#define MAAM_EXPORT extern "C" MAAM_PUBLIC
+
+// MAAM_AOT(AggregateForward) { ... use call ... }
+#define MAAM_AOT(name)                                                                                          \
+  static void name##Body(const maam::AotCall& call);                                                            \
+  MAAM_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*) { \
+    name##Body(maam::AotCall(#name, nparam, params, ndims, shapes, dtypes));                                    \
+    return 0;                                                                                                   \
+  }                                                                                                             \
+  static const maam::RegisterAot register_##name(#name, &name);                                                 \
+  static void name##Body(const maam::AotCall& call)

@@ -1,0 +1,74 @@
+#include "core/isa.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+
+#include "core/error.h"
+
+namespace maam {
+namespace {
+
+Isa InitialCap() {
+  const char* text = std::getenv("MAAM_OPS_ISA");
+  return text != nullptr && *text != '\0' ? ParseIsa(text) : Isa::kAvx512;
+}
+
+std::atomic<Isa>& Cap() {
+  static std::atomic<Isa> cap{InitialCap()};
+  return cap;
+}
+
+}  // namespace
+
+const char* Name(Isa isa) {
+  switch (isa) {
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx2:
+      return "avx2";
+    default:
+      return "portable";
+  }
+}
+
+Isa ParseIsa(const std::string& name) {
+  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+    if (name == Name(isa)) return isa;
+  }
+  throw Error("maam_ops: MAAM_OPS_ISA: got '" + name + "', expected one of portable, avx2, avx512");
+}
+
+Isa DetectedIsa() {
+#if MAAM_X86
+  static const Isa detected = [] {
+    __builtin_cpu_init();
+    const bool avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return avx512 ? Isa::kAvx512 : avx2 ? Isa::kAvx2 : Isa::kPortable;
+  }();
+  return detected;
+#else
+  return Isa::kPortable;
+#endif
+}
+
+Isa ActiveIsa() {
+  const Isa cap = Cap().load(std::memory_order_relaxed);
+  return cap < DetectedIsa() ? cap : DetectedIsa();
+}
+
+void CapIsa(Isa cap) { Cap().store(cap, std::memory_order_relaxed); }
+
+int64_t LastLevelCacheBytes() {
+  static const int64_t bytes = [] {
+    const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return l3 > 0 ? static_cast<int64_t>(l3) : int64_t{32} << 20;  // not reported on most ARM systems
+  }();
+  return bytes;
+}
+
+}  // namespace maam

@@ -1,0 +1,28 @@
+// Instruction sets: what this CPU has, and the cap the user set (MAAM_OPS_ISA).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/export.h"
+
+#if defined(__x86_64__)
+#define MAAM_X86 1
+#else
+#define MAAM_X86 0
+#endif
+
+namespace maam {
+
+// Ordered: a CPU that runs one runs all before it.
+enum class Isa { kPortable, kAvx2, kAvx512 };
+
+MAAM_PUBLIC const char* Name(Isa isa);
+MAAM_PUBLIC Isa ParseIsa(const std::string& name);  // throws Error, naming the known ones
+
+MAAM_PUBLIC Isa DetectedIsa();     // best one this CPU and operating system support
+MAAM_PUBLIC Isa ActiveIsa();       // the detected one, or the cap where that is lower
+MAAM_PUBLIC void CapIsa(Isa cap);  // process-wide; a cap above the detected one has no effect
+int64_t LastLevelCacheBytes();
+
+}  // namespace maam

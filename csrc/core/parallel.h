@@ -1,0 +1,27 @@
+// A small thread pool: no OpenMP, because libgomp hangs in a forked child. The threads sleep between calls, survive
+// fork (a child gets a fresh pool) and live in a library that is never unloaded.
+#pragma once
+
+#include <cstdint>
+
+#include "core/export.h"
+
+namespace maam {
+
+MAAM_PUBLIC int NumThreads();           // the limit in force: MAAM_OPS_NUM_THREADS, else the CPUs this process may use
+MAAM_PUBLIC void SetNumThreads(int n);  // throws Error unless n >= 1
+
+namespace internal {
+void RunTasks(int64_t tasks, void (*run)(void* context, int64_t task), void* context);
+}
+
+// Calls f(task) once for each task in [0, tasks), in any order and on any thread. f must not throw.
+// Called from inside f, or while another thread uses the pool, it runs serially: never more threads than the limit.
+// Which thread ran a task must not matter to the result: that is how results stay the same for any thread count.
+template <class F>
+void ParallelFor(int64_t tasks, F&& f) {
+  internal::RunTasks(
+      tasks, [](void* context, int64_t task) { (*static_cast<F*>(context))(task); }, &f);
+}
+
+}  // namespace maam

@@ -1,0 +1,90 @@
+// maam_ops._core: every kernel callable on NumPy arrays, without MindSpore, through the same entry points.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+
+#include "core/aot.h"
+#include "core/dispatch.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "core/trace.h"
+
+namespace py = pybind11;
+
+namespace {
+
+// One call of an AOT function on arrays. `dtypes` names element types that NumPy lacks (bfloat16, held as uint16).
+void Launch(const std::string& function, const std::vector<py::array>& inputs, const std::vector<py::array>& outputs,
+            const std::vector<std::string>& dtypes) {
+  const auto found = maam::AotFunctions().find(function);
+  if (found == maam::AotFunctions().end()) throw maam::Error("maam_ops._core.launch: no entry point " + function);
+  std::vector<py::array> arrays = inputs;
+  arrays.insert(arrays.end(), outputs.begin(), outputs.end());
+  if (dtypes.size() != arrays.size()) {
+    maam::Fail("_core.launch", "dtypes", std::to_string(dtypes.size()), std::to_string(arrays.size()));
+  }
+  std::vector<void*> params;
+  std::vector<int> ndims;
+  std::vector<std::vector<int64_t>> extents;
+  std::vector<int64_t*> shapes;
+  std::vector<const char*> names;
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    if (!(arrays[i].flags() & py::array::c_style)) {
+      maam::Fail("_core.launch", "array " + std::to_string(i), "strides", "a C-contiguous array");
+    }
+    params.push_back(const_cast<void*>(arrays[i].data()));
+    ndims.push_back(static_cast<int>(arrays[i].ndim()));
+    extents.emplace_back(arrays[i].shape(), arrays[i].shape() + arrays[i].ndim());
+    names.push_back(dtypes[i].c_str());
+  }
+  for (auto& extent : extents) shapes.push_back(extent.data());
+  py::gil_scoped_release release;
+  found->second(static_cast<int>(arrays.size()), params.data(), ndims.data(), shapes.data(), names.data(), nullptr,
+                nullptr);
+}
+
+py::list Kernels() {
+  py::list result;
+  for (const maam::Variant& variant : maam::Inventory()) {
+    result.append(py::make_tuple(variant.kernel, maam::Name(variant.isa), variant.isa <= maam::DetectedIsa()));
+  }
+  return result;
+}
+
+py::dict CounterDict() {
+  py::dict result;
+  for (const auto& [name, counters] : maam::Counters()) {
+    py::dict row;
+    row["calls"] = counters.calls;
+    row["bytes_moved"] = counters.bytes_moved;
+    row["scratch_bytes"] = counters.scratch_bytes;
+    result[name.c_str()] = row;
+  }
+  return result;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The native kernels of maam_ops on NumPy arrays, and what runs them.";
+  py::register_exception<maam::Error>(m, "Error", PyExc_ValueError);
+  m.def("launch", &Launch, py::arg("function"), py::arg("inputs"), py::arg("outputs"), py::arg("dtypes"),
+        "Call one AOT entry point on C-contiguous arrays; `outputs` are written in place.");
+  m.def("functions", [] {
+    std::vector<std::string> names;
+    for (const auto& entry : maam::AotFunctions()) names.push_back(entry.first);
+    return names;
+  }, "Names of the AOT entry points.");
+  m.def("kernels", &Kernels, "The inventory: (kernel, instruction set, whether this CPU runs it).");
+  m.def("detected_isa", [] { return maam::Name(maam::DetectedIsa()); });
+  m.def("active_isa", [] { return maam::Name(maam::ActiveIsa()); });
+  m.def("cap_isa", [](const std::string& name) { maam::CapIsa(maam::ParseIsa(name)); }, py::arg("name"),
+        "Use no instruction set above this one from now on.");
+  m.def("num_threads", &maam::NumThreads);
+  m.def("set_num_threads", &maam::SetNumThreads, py::arg("n"));
+  m.def("counters", &CounterDict, "Calls, bytes moved and largest scratch by 'kernel/isa' since the last reset.");
+  m.def("reset_counters", &maam::ResetCounters);
+  m.attr("__version__") = MAAM_OPS_VERSION;
+}
