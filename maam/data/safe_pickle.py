@@ -90,7 +90,7 @@ def load(stream: BinaryIO) -> Any:
         value = _Unpickler(stream, encoding="bytes").load()
     except pickle.UnpicklingError:
         raise
-    # A damaged pickle can raise nearly anything: its opcodes index stacks, build tuples and allocate by the file's word.
+    # A damaged pickle can raise nearly anything: its opcodes index stacks and allocate as the file says.
     except Exception as error:
         raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from error
     if isinstance(value, dict):

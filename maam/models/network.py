@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import maam_ops
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
+
+import maam_ops
 
 from .config import MaamConfig
 
@@ -88,14 +89,9 @@ def _names_kept(cell: nn.Cell) -> Iterator[None]:
 
 
 class MultiAgentModule(nn.Cell):
-    """Branches, their mix and the reduction: images (B, C, S, S) -> features (B, O, H, H).
+    """Branches, their mix and the reduction, in plain cells: images (B, C, S, S) -> features (B, O, H, H)."""
 
-    Args:
-        config: architecture.
-        impl: "reference" runs plain MindSpore cells; any other value is handed to the fused operators.
-    """
-
-    def __init__(self, config: MaamConfig, impl: str) -> None:
+    def __init__(self, config: MaamConfig) -> None:
         super().__init__()
         agents = []
         for index in range(config.num_agents):
@@ -118,18 +114,22 @@ class MultiAgentModule(nn.Cell):
             width = config.reduce_channels
             self.reduce = nn.SequentialCell(nn.Conv2d(config.channels[-1], width, 1), nn.BatchNorm2d(width), nn.ReLU())
         self._stages = (self.fusion, self.reduce)
-        if impl != "reference" and (config.attention or config.reduce):
-            with _names_kept(self):
-                self.fused = self._fused_cell(config, impl)
-            self._stages = (self.fused, nn.Identity()) if config.attention else (self.fusion, self.fused)
+
+    def fuse(self, config: MaamConfig, impl: str) -> None:
+        """Run mix and reduction through the fused operators from now on; the parameters stay where they are."""
+        if not (config.attention or config.reduce):
+            return
+        with _names_kept(self):
+            self.fused = self._fused_cell(config, impl)
+        self._stages = (self.fused, nn.Identity()) if config.attention else (self.fusion, self.fused)
 
     def _fused_cell(self, config: MaamConfig, impl: str) -> nn.Cell:
         if not config.attention:
             return maam_ops.FusedReduce.from_cells(self.reduce[0], self.reduce[1], impl=impl)
-        mix = maam_ops.FusedAgentAggregate.from_parameter(self.fusion.attn_weights, impl=impl)
+        alpha = self.fusion.attn_weights
         if not config.reduce:
-            return mix
-        return maam_ops.FusedAggregateReduce.from_cells(mix, self.reduce[0], self.reduce[1], impl=impl)
+            return maam_ops.FusedAgentAggregate.from_parameter(alpha, impl=impl)
+        return maam_ops.FusedAggregateReduce.from_cells(alpha, self.reduce[0], self.reduce[1], impl=impl)
 
     def construct(self, x: Tensor) -> Tensor:
         branches = []
@@ -139,14 +139,23 @@ class MultiAgentModule(nn.Cell):
 
 
 class Maam(nn.Cell):
-    """The whole classifier: images (B, in_channels, S, S) float32 in [0, 1] -> logits (B, num_classes)."""
+    """The whole classifier: images (B, in_channels, S, S) float32 in [0, 1] -> logits (B, num_classes).
+
+    Args:
+        config: architecture.
+        num_classes: number of logits.
+        impl: "reference" stays with plain MindSpore cells; any other value is handed to the fused operators.
+    """
 
     def __init__(self, config: MaamConfig, num_classes: int, impl: str) -> None:
         super().__init__()
-        self.maam = MultiAgentModule(config, impl)
+        self.maam = MultiAgentModule(config)
         self.classifier = nn.SequentialCell(
             nn.Flatten(), nn.Dense(config.features, config.hidden), nn.ReLU(), nn.Dense(config.hidden, num_classes)
         )
+        # After every plain cell exists: a fused cell draws random numbers too, which would shift the initial values.
+        if impl != "reference":
+            self.maam.fuse(config, impl)
 
     def construct(self, x: Tensor) -> Tensor:
         return self.classifier(self.maam(x))
