@@ -26,11 +26,13 @@ class Implementation:
 
     Attributes:
         name: what ``impl=`` calls it.
+        description: what runs, for the reports.
         why_not: returns the reason it cannot run here, or None.
         automatic: whether ``auto`` may take it.
     """
 
     name: str
+    description: str
     why_not: Callable[[], str | None]
     automatic: bool = True
 
@@ -68,8 +70,8 @@ _IMPLEMENTATIONS: dict[str, list[Implementation]] = {}
 def register(op: str, symbols: tuple[str, ...], *extra: Implementation) -> None:
     """Make an operator known: native by these entry points of the library, reference, and what else it has."""
     _IMPLEMENTATIONS[op] = [
-        Implementation(NATIVE, lambda: _native_why_not(symbols)),
-        Implementation(REFERENCE, _always),
+        Implementation(NATIVE, "C++ kernels", lambda: _native_why_not(symbols)),
+        Implementation(REFERENCE, "pure MindSpore ops", _always),
         *extra,
     ]
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindspore import Parameter, Tensor, nn
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _select, aggregate, reduce
-from maam_ops._check import check_branch_count, check_branches, check_reduce
+from maam_ops import _native, _select, aggregate, reduce
+from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches, check_reduce
 
 OP = "aggregate_reduce"
 _SYMBOLS = (
@@ -186,5 +187,72 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
 def _chosen(impl):
     return _select.choose(OP, impl).impl
 
+
+def _run_native(alpha, branches, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps):
+    dtype = branches[0].dtype
+    wide = ms.float64 if dtype == ms.float64 else ms.float32
+    vectors = reduce.as_parameters(wide, alpha, gamma, beta, moving_mean, moving_variance)
+    constants = reduce.batch_norm_constants(eps, momentum)
+    small = (vectors[0], constants, reduce.kernel_weight(weight, dtype), *vectors[1:])
+    if training:
+        result = _TRAINING[len(branches)](*small, *branches)
+        return result[0], result[4].astype(moving_mean.dtype), result[5].astype(moving_variance.dtype)
+    return _INFERENCE[len(branches)](*small, *branches)
+
+
+def _arrange(grads, constants, gamma):
+    """The backward kernel's gradients in the order of the forward's inputs, zeros for its constants and statistics."""
+    none = ops.zeros_like(gamma)
+    return (grads[0], ops.zeros_like(constants), grads[1], grads[2], grads[3], none, none, *grads[4:])
+
+
+_SMALL = ["alpha", "constants", "weight", "gamma", "beta", "moving_mean", "moving_variance"]
+
+
+def _native_ops(count):
+    """The inference and the training operator for this many branches."""
+    names = [f"a{i}" for i in range(count)]
+    branches = ", ".join(names)
+    gradients = ["dalpha", "dweight", "dgamma", "dbeta", *(f"d{name}" for name in names)]
+    backward = _native.custom_op("AggregateReduceInferenceBackward", [*_SMALL, "df", *names], gradients)
+    inference = _native.custom_op(
+        "AggregateReduceInference",
+        [*_SMALL, *names],
+        ["f"],
+        _native.bprop_of(
+            [*_SMALL, *names],
+            f"arrange(backward({', '.join(_SMALL)}, dout, {branches}), constants, gamma)",
+            arrange=_arrange,
+            backward=backward,
+        ),
+    )
+    backward = _native.custom_op(
+        "AggregateReduceBackward",
+        ["alpha", "weight", "gamma", "beta", "mean", "rstd", "z", "df", *names],
+        gradients,
+    )
+    training = _native.custom_op(
+        "AggregateReduceTraining",
+        [*_SMALL, *names],
+        ["f", "z", "mean", "rstd", "new_mean", "new_variance"],
+        _native.bprop_of(
+            [*_SMALL, *names],
+            "arrange(backward(alpha, weight, gamma, beta, out[2], out[3], out[1], dout[0], "
+            f"{branches}), constants, gamma)",
+            arrange=_arrange,
+            backward=backward,
+        ),
+    )
+    return inference, training
+
+
+# By number of branches, inference and training.
+_INFERENCE, _TRAINING = zip(
+    *(
+        _native_ops(count) if count >= MIN_BRANCHES and _native.missing_reason(_SYMBOLS) is None else (None, None)
+        for count in range(MAX_BRANCHES + 1)
+    ),
+    strict=True,
+)
 
 _select.register(OP, _SYMBOLS)

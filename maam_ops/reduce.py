@@ -37,23 +37,18 @@ def reference(
     check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
     wide = ms.float64 if g.dtype == ms.float64 else ms.float32
     z = _conv1x1(g.astype(wide), weight.astype(wide))
-    column = (1, -1, 1, 1)
-    if training:
-        count = g.shape[0] * g.shape[2] * g.shape[3]
-        mean = z.mean((0, 2, 3))
-        centred = z - mean.reshape(column)
-        variance = (centred * centred).mean((0, 2, 3))
-        old_mean, old_variance = moving_mean.astype(wide), moving_variance.astype(wide)
-        new_mean = momentum * old_mean + (1 - momentum) * mean
-        new_variance = momentum * old_variance + (1 - momentum) * variance * (count / (count - 1))
-    else:
-        centred = z - moving_mean.astype(wide).reshape(column)
-        variance = moving_variance.astype(wide)
-    scale = gamma.astype(wide) * ops.rsqrt(variance + eps)
-    f = ops.relu(centred * scale.reshape(column) + beta.astype(wide).reshape(column)).astype(g.dtype)
-    if training:
-        return f, new_mean.astype(moving_mean.dtype), new_variance.astype(moving_variance.dtype)
-    return f
+    if not training:
+        mean, variance = moving_mean.astype(wide), moving_variance.astype(wide)
+        return _normalise(z, mean, variance, gamma.astype(wide), beta.astype(wide), eps).astype(g.dtype)
+    mean = z.mean((0, 2, 3))
+    centred = z - mean.reshape((1, -1, 1, 1))
+    variance = (centred * centred).mean((0, 2, 3))
+    f = _normalise(z, mean, variance, gamma.astype(wide), beta.astype(wide), eps).astype(g.dtype)
+    count = g.shape[0] * g.shape[2] * g.shape[3]
+    unbiased = variance * (count / (count - 1))
+    new_mean = momentum * moving_mean.astype(wide) + (1 - momentum) * mean
+    new_variance = momentum * moving_variance.astype(wide) + (1 - momentum) * unbiased
+    return f, new_mean.astype(moving_mean.dtype), new_variance.astype(moving_variance.dtype)
 
 
 def reduce(
@@ -207,6 +202,12 @@ def _check_bn(owner: str, bn: nn.BatchNorm2d, channels: int) -> None:
         )
 
 
+def _normalise(z, mean, variance, gamma, beta, eps):
+    column = (1, -1, 1, 1)
+    scale = gamma * ops.rsqrt(variance + eps)
+    return ops.relu((z - mean.reshape(column)) * scale.reshape(column) + beta.reshape(column))
+
+
 def _conv1x1(g, weight):
     batch, channels, height, width = g.shape
     if g.dtype == ms.float64:  # there is no float64 Conv2D on CPU
@@ -220,5 +221,58 @@ def _conv1x1(g, weight):
 def _chosen(impl):
     return _select.choose(OP, impl).impl
 
+
+@constexpr
+def batch_norm_constants(eps, momentum):
+    """eps and momentum as the small float64 tensor in which they reach the kernels."""
+    return Tensor([eps, momentum], ms.float64)
+
+
+def as_parameters(wide, *tensors):
+    """The tensors in the dtype the kernels want beside the data: float32, or float64 for float64 data."""
+    return tuple([tensor if tensor.dtype == wide else tensor.astype(wide) for tensor in tensors])
+
+
+def kernel_weight(weight, dtype):
+    """The weight in a dtype the kernels take: that of the data, or float32 beside half data."""
+    return weight if weight.dtype in (dtype, ms.float32) and dtype != ms.float64 else weight.astype(dtype)
+
+
+def _run_native(g, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps):
+    wide = ms.float64 if g.dtype == ms.float64 else ms.float32
+    vectors = as_parameters(wide, gamma, beta, moving_mean, moving_variance)
+    weight = kernel_weight(weight, g.dtype)
+    constants = batch_norm_constants(eps, momentum)
+    if training:
+        result = _TRAINING(constants, weight, *vectors, g)
+        return result[0], result[4].astype(moving_mean.dtype), result[5].astype(moving_variance.dtype)
+    return _INFERENCE(constants, weight, *vectors, g)
+
+
+# The running statistics and the constants are buffers: nothing asks for their gradient, so zeros stand in for it.
+def _inference_bprop(constants, weight, gamma, beta, moving_mean, moving_variance, g, out, dout):
+    grads = _INFERENCE_BACKWARD(constants, weight, gamma, beta, moving_mean, moving_variance, g, dout)
+    none = ops.zeros_like(gamma)
+    return ops.zeros_like(constants), grads[1], grads[2], grads[3], none, none, grads[0]
+
+
+def _training_bprop(constants, weight, gamma, beta, moving_mean, moving_variance, g, out, dout):
+    grads = _BACKWARD(weight, gamma, beta, out[2], out[3], g, out[1], dout[0])
+    none = ops.zeros_like(gamma)
+    return ops.zeros_like(constants), grads[1], grads[2], grads[3], none, none, grads[0]
+
+
+_INPUTS = ["constants", "weight", "gamma", "beta", "moving_mean", "moving_variance", "g"]
+_GRADIENTS = ["dg", "dweight", "dgamma", "dbeta"]
+_INFERENCE = _TRAINING = _INFERENCE_BACKWARD = _BACKWARD = None
+if _native.missing_reason(_SYMBOLS) is None:
+    _INFERENCE_BACKWARD = _native.custom_op("ReduceInferenceBackward", [*_INPUTS, "df"], _GRADIENTS)
+    _BACKWARD = _native.custom_op(
+        "ReduceBackward", ["weight", "gamma", "beta", "mean", "rstd", "g", "z", "df"], _GRADIENTS
+    )
+    _INFERENCE = _native.custom_op("ReduceInference", _INPUTS, ["f"], _inference_bprop)
+    _TRAINING = _native.custom_op(
+        "ReduceTraining", _INPUTS, ["f", "z", "mean", "rstd", "new_mean", "new_variance"], _training_bprop
+    )
 
 _select.register(OP, _SYMBOLS)
