@@ -11,7 +11,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _select
+from maam_ops import _native, _select
 from maam_ops._check import check_reduce
 
 OP = "reduce"
