@@ -82,7 +82,11 @@ def model_for(data: ImageSet, preset: str, impl: str, overrides: dict[str, Any])
     for name, expected in (("in_channels", channels), ("image_size", height)):
         if options[name] != expected:
             raise MaamError(f"option {name} is {options[name]}, but the images of this data set have {expected}")
-    return create_model(preset, len(data.classes), impl, **options)
+    try:
+        return create_model(preset, len(data.classes), impl, **options)
+    except RuntimeError as error:
+        # impl="native" on a machine without the compiled kernels: the operator says why and what else there is.
+        raise MaamError(str(error)) from error
 
 
 def restore_model(checkpoint: Checkpoint, data: ImageSet, impl: str = "auto", preset: str | None = None) -> nn.Cell:

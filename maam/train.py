@@ -23,57 +23,16 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from . import checkpoint
+from .config import TrainConfig
 from .data import ImageData
-from .data.pipeline import NUM_WORKERS, steps_per_epoch, train_batches
+from .data.pipeline import steps_per_epoch, train_batches
 from .errors import MaamError
 from .evaluate import make_forward, model_for, predict, score
 from .files import atomic_path
 
 CHECKPOINT_NAME, METRICS_NAME = "last.ckpt", "metrics.csv"
-AMP_LEVELS = ("O0", "O2", "O3")
 LOSS_SCALE = 1024.0
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that fixes a training run; it is stored in the checkpoint.
-
-    Attributes:
-        preset, overrides, impl: as in :func:`maam.create_model`.
-        epochs, batch_size, seed: length, images per step, and the source of all random numbers.
-        learning_rate, weight_decay: of Adam.
-        amp: level of `mindspore.amp.auto_mixed_precision`: "O0" float32, "O2" float16 with float32 batch norm,
-            "O3" float16.
-        num_workers: threads that prepare batches.
-        train_images, test_images: use only the first so many images (None = all).
-    """
-
-    preset: str = "authors"
-    overrides: dict[str, Any] = field(default_factory=dict)
-    impl: str = "auto"
-    epochs: int = 10
-    batch_size: int = 64
-    seed: int = 0
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    amp: str = "O0"
-    num_workers: int = NUM_WORKERS
-    train_images: int | None = None
-    test_images: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "num_workers"):
-            if getattr(self, name) < 1:
-                raise MaamError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**32:
-            raise MaamError(f"seed must be 0 to {2**32 - 1}, got {self.seed}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise MaamError(f"learning rate must be a positive number, got {self.learning_rate}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise MaamError(f"weight decay must be a number of at least 0, got {self.weight_decay}")
-        if self.amp not in AMP_LEVELS:
-            raise MaamError(f"amp must be one of {', '.join(AMP_LEVELS)}, got {self.amp!r}")
 
 
 @dataclass(frozen=True)
@@ -113,9 +72,9 @@ def make_loss(net: nn.Cell) -> Step:
 
 
 def make_step(net: nn.Cell, optimizer: nn.Optimizer) -> Step:
-    """One optimisation step as a single compiled graph: (images, labels) -> (loss, logits).
+    """One optimisation step, to be compiled by `mindspore.jit` as one graph: (images, labels) -> (loss, logits).
 
-    The net must be in train mode at the first call. An optimizer with a `loss_scale` other than 1 gets gradients of
+    The net must be in train mode when it is compiled. An optimizer with a `loss_scale` other than 1 gets gradients of
     the loss times that scale, which it divides by: small float16 gradients would vanish otherwise.
     """
     loss = make_loss(net)
@@ -128,7 +87,6 @@ def make_step(net: nn.Cell, optimizer: nn.Optimizer) -> Step:
 
     gradients_of = ms.value_and_grad(objective, None, optimizer.parameters, has_aux=True)
 
-    @ms.jit
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         (value, logits), gradients = gradients_of(images, labels)
         optimizer(gradients)
@@ -138,7 +96,7 @@ def make_step(net: nn.Cell, optimizer: nn.Optimizer) -> Step:
 
 
 class Trainer:
-    """A model, its optimizer and the progress of one run.
+    """A model (`net`), its compiled inference (`forward`), its `optimizer` and the progress of one run.
 
     Args:
         config: the run.
@@ -162,8 +120,8 @@ class Trainer:
             weight_decay=config.weight_decay,
             loss_scale=1.0 if config.amp == "O0" else LOSS_SCALE,
         )
-        self._step = make_step(self.net, self.optimizer)
-        self._forward = make_forward(self.net)
+        self._step = ms.jit(make_step(self.net, self.optimizer))
+        self.forward = make_forward(self.net)
         self._progress = _Progress()
         if resume is not None:
             self._restore(resume)
@@ -174,7 +132,13 @@ class Trainer:
         return [EpochRow(**row) for row in self._progress.rows]
 
     @property
+    def step(self) -> int:
+        """Optimisation steps done so far."""
+        return self._progress.step
+
+    @property
     def finished(self) -> bool:
+        """Whether all epochs are done."""
         return self._progress.step >= self.config.epochs * self.steps
 
     def fit(
@@ -238,7 +202,7 @@ class Trainer:
         progress = self._progress
         images = self.steps * self.config.batch_size
         self.net.set_train(False)
-        logits = predict(self._forward, self.test_set, self.config.batch_size, self.config.num_workers)
+        logits = predict(self.forward, self.test_set, self.config.batch_size, self.config.num_workers)
         test = score(logits, self.test_set.labels)
         row = EpochRow(
             epoch=progress.step // self.steps,
