@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, ops
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
+from maam_ops._cell import FusedCell
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches
 
 OP = "agent_aggregate"
@@ -62,7 +63,7 @@ def agent_aggregate(alpha: Tensor, *branches: Tensor, impl: str = "auto") -> Ten
     return reference(alpha, *branches)
 
 
-class FusedAgentAggregate(nn.Cell):
+class FusedAgentAggregate(FusedCell):
     """Learned softmax-weighted mixture of N branches, a drop-in for the usual weights-softmax-sum Cell.
 
     Args:
@@ -78,27 +79,20 @@ class FusedAgentAggregate(nn.Cell):
     """
 
     def __init__(self, num_agents: int = 3, init: Sequence[float] | None = None, *, impl: str = "auto") -> None:
-        super().__init__()
+        super().__init__(OP, impl)
         check_branch_count("FusedAgentAggregate", num_agents)
         values = np.ones(num_agents, np.float32) if init is None else np.asarray(init, np.float32)
         if values.size != num_agents:
             raise ValueError(f"maam_ops.FusedAgentAggregate: init: got {values.size} values, expected {num_agents}")
-        self._adopt(Parameter(Tensor(values), name="alpha"), impl)
+        self.alpha = Parameter(Tensor(values), name="alpha")
+        self.num_agents = num_agents
 
     @classmethod
     def from_parameter(cls, parameter: Parameter, impl: str = "auto") -> FusedAgentAggregate:
         """A Cell that mixes by an existing Parameter, kept as it is: object, name, shape and value."""
-        cell = cls(int(np.prod(parameter.shape)), impl=impl)
-        cell._adopt(parameter, impl)
+        cell = cls(parameter.size, impl=impl)
+        cell.adopt("alpha", parameter)
         return cell
-
-    def _adopt(self, parameter: Parameter, impl: str) -> None:
-        name = parameter.name
-        self.alpha = parameter
-        self.alpha.name = name
-        self.num_agents = int(np.prod(parameter.shape))
-        self.choice = _select.choose(OP, impl)
-        self.impl = self.choice.impl
 
     def construct(self, *branches):
         branches = _flat(branches)

@@ -125,9 +125,7 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
         momentum: float = 0.9,
         impl: str = "auto",
     ) -> None:
-        super().__init__()
-        self.choice = _select.choose(OP, impl)
-        self.impl = self.choice.impl
+        super().__init__(OP, impl)
         self._adopt_alpha(aggregate.FusedAgentAggregate(num_agents, init).alpha)
         self._adopt_reduce(
             nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels, eps=eps, momentum=momentum)
@@ -150,9 +148,7 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
         return cell
 
     def _adopt_alpha(self, parameter: Parameter) -> None:
-        name = parameter.name
-        self.alpha = parameter
-        parameter.name = name
+        self.adopt("alpha", parameter)
         self.num_agents = parameter.size
 
     def construct(self, *branches):

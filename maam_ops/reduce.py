@@ -12,6 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
+from maam_ops._cell import FusedCell
 from maam_ops._check import check_reduce
 
 OP = "reduce"
@@ -93,7 +94,7 @@ def reduce(
     )
 
 
-class BatchNormReduce(nn.Cell):
+class BatchNormReduce(FusedCell):
     """The parameters of a 1x1 convolution and a batch normalisation, shared by the Cells that fuse them."""
 
     def _adopt_reduce(self, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
@@ -108,9 +109,7 @@ class BatchNormReduce(nn.Cell):
             ("moving_mean", bn.moving_mean),
             ("moving_variance", bn.moving_variance),
         ):
-            name = parameter.name
-            setattr(self, attribute, parameter)
-            parameter.name = name
+            self.adopt(attribute, parameter)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.eps, self.momentum = float(bn.eps), 1.0 - float(bn.momentum)
 
@@ -139,9 +138,7 @@ class FusedReduce(BatchNormReduce):
     def __init__(
         self, in_channels: int, out_channels: int, *, eps: float = 1e-5, momentum: float = 0.9, impl: str = "auto"
     ) -> None:
-        super().__init__()
-        self.choice = _select.choose(OP, impl)
-        self.impl = self.choice.impl
+        super().__init__(OP, impl)
         self._adopt_reduce(
             nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels, eps=eps, momentum=momentum)
         )
