@@ -9,6 +9,8 @@ from typing import Any
 from .errors import MaamError
 
 AMP_LEVELS = ("O0", "O2", "O3")
+# Files of a run folder.
+CHECKPOINT_NAME, METRICS_NAME = "last.ckpt", "metrics.csv"
 
 
 @dataclass(frozen=True)

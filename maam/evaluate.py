@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .data import ImageSet
-from .data.pipeline import NUM_WORKERS, eval_batches
+from .data.pipeline import NUM_WORKERS, eval_batches, iterate
 from .errors import MaamError
 from .models import create_model
 
@@ -44,9 +44,7 @@ def predict(
     """Logits float32 (len(data), num_classes) of all images in their order."""
     batch_size = min(batch_size, len(data))
     parts = []
-    for images, _ in eval_batches(data, batch_size, num_workers=num_workers).create_tuple_iterator(
-        num_epochs=1, output_numpy=True
-    ):
+    for images, _ in iterate(eval_batches(data, batch_size, num_workers=num_workers)):
         count = len(images)
         if count < batch_size:
             # A batch of another size would compile the whole graph a second time.

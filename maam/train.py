@@ -10,12 +10,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import mindspore as ms
@@ -23,14 +21,13 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from . import checkpoint
-from .config import TrainConfig
+from .config import CHECKPOINT_NAME, METRICS_NAME, TrainConfig
 from .data import ImageData
-from .data.pipeline import steps_per_epoch, train_batches
+from .data.pipeline import iterate, steps_per_epoch, train_batches
 from .errors import MaamError
 from .evaluate import make_forward, model_for, predict, score
 from .files import atomic_path
 
-CHECKPOINT_NAME, METRICS_NAME = "last.ckpt", "metrics.csv"
 LOSS_SCALE = 1024.0
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -146,31 +143,31 @@ class Trainer:
         out: Path | None,
         on_step: Callable[[int, float], None] | None = None,
         on_epoch: Callable[[EpochRow], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Train until all epochs are done or Ctrl-C is pressed; True if all are done.
+        """Train until all epochs are done or `stop` says so; True if all are done.
 
         Args:
             out: run folder for checkpoint and metrics; None keeps the run in memory.
             on_step: called with (step of the run, its loss).
             on_epoch: called with each finished epoch.
+            stop: asked after every step.
         """
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-        with _InterruptFlag() as interrupt:
-            while not self.finished:
-                completed = self._run_epoch(interrupt, on_step)
-                if completed:
-                    row = self._finish_epoch()
-                if out is not None:
-                    self._save(out)
-                if completed and on_epoch is not None:
-                    on_epoch(row)
-                if interrupt.requested:
-                    break
+        while not self.finished:
+            stopped = self._run_epoch(on_step, stop)
+            row = self._finish_epoch() if self.step % self.steps == 0 else None
+            if out is not None:
+                self._save(out)
+            if row is not None and on_epoch is not None:
+                on_epoch(row)
+            if stopped:
+                break
         return self.finished
 
-    def _run_epoch(self, interrupt: _InterruptFlag, on_step: Callable[[int, float], None] | None) -> bool:
-        """Steps up to the end of the epoch; False if an interrupt came first."""
+    def _run_epoch(self, on_step: Callable[[int, float], None] | None, stop: Callable[[], bool]) -> bool:
+        """Steps up to the end of the epoch, or until `stop` says so; whether it did."""
         config, progress = self.config, self._progress
         epoch, start = divmod(progress.step, self.steps)
         batches = train_batches(
@@ -182,21 +179,23 @@ class Trainer:
             num_workers=config.num_workers,
         )
         self.net.set_train(True)
+        stopped = False
         began = time.perf_counter()
-        for images, labels in batches.create_tuple_iterator(num_epochs=1):
-            loss, logits = self._step(images, labels)
+        for images, labels in iterate(batches):
+            loss, logits = self._step(Tensor(images), Tensor(labels))
             value = float(loss.asnumpy())
             if not math.isfinite(value):
                 raise MaamError(f"training: the loss is {value} at step {progress.step}; lower the learning rate")
             progress.loss_sum += value
-            progress.correct += int(np.sum(logits.asnumpy().argmax(axis=1) == labels.asnumpy()))
+            progress.correct += int(np.sum(logits.asnumpy().argmax(axis=1) == labels))
             progress.step += 1
             if on_step is not None:
                 on_step(progress.step, value)
-            if interrupt.requested:
+            stopped = stop()
+            if stopped:
                 break
         progress.seconds += time.perf_counter() - began
-        return progress.step % self.steps == 0
+        return stopped
 
     def _finish_epoch(self) -> EpochRow:
         progress = self._progress
@@ -243,26 +242,3 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writerows(rows)
     with atomic_path(path) as temporary:
         temporary.write_text(text.getvalue())
-
-
-class _InterruptFlag:
-    """Turns the first Ctrl-C into a flag, so that it never lands inside a step; a second one interrupts as usual."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __enter__(self) -> _InterruptFlag:
-        self._previous = signal.getsignal(signal.SIGINT)
-        try:
-            signal.signal(signal.SIGINT, self._handle)
-        except ValueError:  # not the main thread, where Ctrl-C never arrives
-            self._previous = None
-        return self
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)

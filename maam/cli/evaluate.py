@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..config import CHECKPOINT_NAME
 from ..errors import MaamError
 from .common import BatchSize, Data, Impl, TestImages
 
@@ -27,7 +28,6 @@ def evaluate(
     from ..data import load_data
     from ..evaluate import evaluate as evaluate_net
     from ..evaluate import restore_model
-    from ..train import CHECKPOINT_NAME
 
     source = load(checkpoint / CHECKPOINT_NAME if checkpoint.is_dir() else checkpoint)
     images = load_data(data)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..config import CHECKPOINT_NAME, TrainConfig
 from ..errors import MaamError
+from ..interrupt import held_interrupts
 from .common import BatchSize, Data, Impl, Overrides, Preset, Seed, TestImages, TrainImages, parse_overrides
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+    from ..train import EpochRow, Trainer
 
 # Options that may differ from the interrupted run without making the resumed one a different run.
 _CHANGEABLE = ("epochs", "impl", "num_workers")
@@ -56,30 +63,38 @@ def train(
     Ctrl-C stops after the current step and leaves a checkpoint from which --resume continues as if nothing had
     happened.
     """
-    from ..checkpoint import load
-    from ..config import TrainConfig
-    from ..data import load_data
-    from ..train import CHECKPOINT_NAME, Trainer
-
     options = {name: value for name, value in context.params.items() if name not in ("data", "out", "resume")}
     options["overrides"] = parse_overrides(overrides)
-    if resume is None:
-        config, source = TrainConfig(**options), None
-        folder = out or Path("runs") / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
-        if (folder / CHECKPOINT_NAME).exists():
-            raise MaamError(f"--out {folder}: it already holds a run; name another folder, or --resume {folder}")
-    else:
-        if out is not None:
+    with held_interrupts() as interrupted:
+        from ..data import load_data
+        from ..train import Trainer
+
+        if resume is None:
+            config, source, folder = TrainConfig(**options), None, _new_folder(out, preset)
+        elif out is None:
+            config, source, folder = _resumed(context, resume, options)
+        else:
             raise MaamError("--out cannot be combined with --resume, which continues in the folder of its run")
-        source = load(resume / CHECKPOINT_NAME if resume.is_dir() else resume)
-        if source.meta is None:
-            raise MaamError(f"--resume {resume}: this checkpoint was not written by maam train")
-        folder = source.path.parent
-        config = _resumed_config(context, TrainConfig(**source.meta["config"]), options)
-    _run(Trainer(config, load_data(data), source), folder)
+        _run(Trainer(config, load_data(data), source), folder, interrupted)
 
 
-def _resumed_config(context: typer.Context, saved: Any, options: dict[str, Any]) -> Any:
+def _new_folder(out: Path | None, preset: str) -> Path:
+    folder = out or Path("runs") / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if (folder / CHECKPOINT_NAME).exists():
+        raise MaamError(f"--out {folder}: it already holds a run; name another folder, or --resume {folder}")
+    return folder
+
+
+def _resumed(context: typer.Context, resume: Path, options: dict[str, Any]) -> tuple[TrainConfig, Checkpoint, Path]:
+    from ..checkpoint import load
+
+    source = load(resume / CHECKPOINT_NAME if resume.is_dir() else resume)
+    if source.meta is None:
+        raise MaamError(f"--resume {resume}: this checkpoint was not written by maam train")
+    return _resumed_config(context, TrainConfig(**source.meta["config"]), options), source, source.path.parent
+
+
+def _resumed_config(context: typer.Context, saved: TrainConfig, options: dict[str, Any]) -> TrainConfig:
     """The configuration of the saved run, with the changeable options that were given on the command line."""
     given = {
         name: value
@@ -100,7 +115,7 @@ def _as_lists(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _run(trainer: Any, folder: Path) -> None:
+def _run(trainer: Trainer, folder: Path, interrupted: Callable[[], bool]) -> None:
     from tqdm import tqdm
 
     epochs = trainer.config.epochs
@@ -115,13 +130,13 @@ def _run(trainer: Any, folder: Path) -> None:
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update()
 
-        def on_epoch(row: Any) -> None:
+        def on_epoch(row: EpochRow) -> None:
             bar.write(
                 f"epoch {row.epoch:3d}/{epochs}  train loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}  "
                 f"test loss {row.test_loss:.4f}  accuracy {row.test_accuracy:.4f}  {row.images_per_second:.0f} images/s"
             )
 
-        done = trainer.fit(folder, on_step, on_epoch)
+        done = trainer.fit(folder, on_step, on_epoch, interrupted)
     if not done:
         typer.echo(f"stopped at step {trainer.step}; continue with: maam train --resume {folder}", err=True)
         raise typer.Exit(130)

@@ -9,6 +9,7 @@ resumed in the middle of an epoch sees the very batches it would have seen witho
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import mindspore.dataset as ds
 import numpy as np
@@ -105,6 +106,11 @@ def eval_batches(data: ImageSet, batch_size: int, *, num_workers: int = NUM_WORK
     if batch_size < 1:
         raise MaamError(f"batch size must be at least 1, got {batch_size}")
     return _dataset(_EvalBatches(data, batch_size), num_workers)
+
+
+def iterate(dataset: ds.GeneratorDataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One pass over `dataset` as (images, labels) in NumPy."""
+    return iter(dataset.create_tuple_iterator(num_epochs=1, output_numpy=True))
 
 
 def _dataset(source: _TrainBatches | _EvalBatches, num_workers: int) -> ds.GeneratorDataset:

@@ -11,7 +11,7 @@ import pytest
 
 from maam import MaamError
 from maam.data import ImageData, ImageSet, load_cifar10, load_data, safe_pickle
-from maam.data.pipeline import augment, eval_batches, steps_per_epoch, train_batches
+from maam.data.pipeline import augment, eval_batches, iterate, steps_per_epoch, train_batches
 
 from .cifar_files import BATCHES, make_batches, write_binary, write_python
 
@@ -226,7 +226,7 @@ def test_augmentation_without_flip_never_mirrors() -> None:
 
 
 def collect(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
-    return list(dataset.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    return list(iterate(dataset))
 
 
 def test_training_batches_are_fixed_by_seed_and_epoch_for_any_worker_count() -> None:

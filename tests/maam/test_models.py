@@ -29,7 +29,8 @@ def count(net: nn.Cell) -> int:
 
 
 def values(net: nn.Cell) -> dict[str, np.ndarray]:
-    return {parameter.name: parameter.asnumpy() for parameter in net.get_parameters()}
+    # Copies: asnumpy() may show the parameter's own memory, which training changes.
+    return {parameter.name: parameter.asnumpy().copy() for parameter in net.get_parameters()}
 
 
 @pytest.mark.parametrize(
@@ -116,9 +117,7 @@ def test_branches_of_their_own_kernel_and_pool_meet_on_the_smallest_grid(rng: np
         for branch, factor in zip(branches, (4, 2, 1), strict=True)
     ]
     mixed = Tensor(np.mean(pooled, axis=0))
-    np.testing.assert_allclose(
-        net.maam(images).asnumpy(), net.maam.reduce(mixed).asnumpy(), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(net.maam(images).asnumpy(), net.maam.reduce(mixed).asnumpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("num_agents", [2, 8])
