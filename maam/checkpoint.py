@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from mindspore import Parameter
+import numpy as np
+from mindspore import Parameter, Tensor
 
 from .errors import MaamError
 from .files import atomic_path
@@ -53,9 +54,12 @@ class Checkpoint:
 
 def save(path: Path, parameters: Iterable[Parameter], meta: dict[str, Any]) -> None:
     """Write `parameters` (once per name) and the JSON-able `meta` to `path`, replacing it in one step."""
-    entries = [{"name": name, "data": value} for name, value in {p.name: p for p in parameters}.items()]
+    # The meta entry goes first: a file that was cut off anywhere behind it is known for ours, and must end with a CRC.
+    text = Tensor(np.frombuffer(json.dumps(meta).encode(), np.uint8))
+    values = {_META: text, **{parameter.name: parameter for parameter in parameters}}
+    entries = [{"name": name, "data": value} for name, value in values.items()]
     with atomic_path(path) as temporary:
-        ms.save_checkpoint(entries, str(temporary), append_dict={_META: json.dumps(meta)}, crc_check=True)
+        ms.save_checkpoint(entries, str(temporary), crc_check=True)
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -69,21 +73,25 @@ def load(path: str | Path) -> Checkpoint:
         raise MaamError(f"checkpoint {path}: got no such file, expected a .ckpt file")
     if path.suffix != ".ckpt":
         raise MaamError(f"checkpoint {path}: got suffix {path.suffix!r}, expected '.ckpt'")
-    _check_crc(path)
+    checked = _check_crc(path)
     try:
         parameters = ms.load_checkpoint(str(path))
     except (ValueError, TypeError, RuntimeError) as error:
         raise MaamError(f"checkpoint {path}: damaged, or not a checkpoint; use another copy") from error
     meta = parameters.pop(_META, None)
-    return Checkpoint(path, parameters, None if meta is None else json.loads(str(meta)))
+    if meta is not None and not checked:
+        raise MaamError(f"checkpoint {path}: damaged (it was cut off); use another copy")
+    return Checkpoint(path, parameters, None if meta is None else json.loads(meta.asnumpy().tobytes()))
 
 
-def _check_crc(path: Path) -> None:
+def _check_crc(path: Path) -> bool:
+    """Whether the file carries a CRC-32, as those of :func:`save` do; raises when it is wrong."""
     content = memoryview(path.read_bytes())
     tail = len(_CRC_TAG) + _CRC_BYTES
     if bytes(content[-tail:-_CRC_BYTES]) != _CRC_TAG:
-        return
+        return False
     expected = int.from_bytes(content[-_CRC_BYTES:], "big")
     got = binascii.crc32(content[:-tail])
     if got != expected:
         raise MaamError(f"checkpoint {path}: damaged (CRC-32 is {got:08x}, expected {expected:08x}); use another copy")
+    return True

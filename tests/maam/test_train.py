@@ -51,7 +51,7 @@ def test_run_folder_holds_checkpoint_and_one_row_per_epoch(finished: tuple) -> N
 
 
 def test_training_lowers_the_loss(digits: ImageData) -> None:
-    trainer = Trainer(replace(CONFIG, epochs=6, learning_rate=5e-3, train_images=512), digits)
+    trainer = Trainer(replace(CONFIG, epochs=5, learning_rate=1e-2, train_images=256), digits)
     trainer.fit(None)
     assert trainer.rows[-1].train_loss < 0.8 * trainer.rows[0].train_loss
 
@@ -137,11 +137,8 @@ def test_damaged_checkpoint_is_named_wherever_the_damage_is(tmp_path: Path) -> N
     path = tmp_path / "x.ckpt"
     save_small(path)
     whole = path.read_bytes()
-    copies = [whole[:size] for size in (0, 1, 10, len(whole) // 2, len(whole) - 1)]
-    for position in range(0, len(whole), 7):
-        damaged = bytearray(whole)
-        damaged[position] ^= 0x10
-        copies.append(bytes(damaged))
+    copies = [whole[:size] for size in range(len(whole))]
+    copies += [whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :] for at in range(len(whole))]
     for content in copies:
         path.write_bytes(content)
         with pytest.raises(MaamError, match=r"checkpoint .*x\.ckpt: damaged"):
@@ -205,7 +202,7 @@ def test_plain_mindspore_checkpoint_needs_a_preset(tmp_path: Path, digits: Image
 
 def test_figures_agree_with_scikit_learn(rng: np.random.Generator) -> None:
     logits = rng.normal(size=(200, 5)).astype(np.float32)
-    logits[:, 4] = -50  # a class that is never predicted
+    logits[:, 4] = -15  # a class that is never predicted
     labels = rng.integers(0, 5, 200)
     metrics = score(logits, labels)
     predicted = logits.argmax(1)
