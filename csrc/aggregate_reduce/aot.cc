@@ -1,8 +1,8 @@
 // MindSpore's entry points: checks, the call, and shape and dtype inference for graphs with dynamic shapes.
+#include "reduce/aot.h"
 #include "aggregate_reduce/aggregate_reduce.h"
 #include "core/error.h"
 #include "core/trace.h"
-#include "reduce/aot.h"
 
 namespace maam {
 namespace {
@@ -59,8 +59,8 @@ MAAM_AOT(AggregateReduceInference) {
   p.moving_variance = args.Vector(6, "moving_variance", p);
   p.f = args.Image(7 + branches, "F", p);
   {
-    maam::Trace trace("aggregate_reduce_inference", maam::ReduceIsa(), call[7 + branches],
-                      ReduceBytes(p, branches, 1), ReduceForwardScratch(p));
+    maam::Trace trace("aggregate_reduce_inference", maam::ReduceIsa(), call[7 + branches], ReduceBytes(p, branches, 1),
+                      ReduceForwardScratch(p));
     maam::RunReduceInference(p);
   }
   maam::CheckFinite(op, "F", call[7 + branches]);
@@ -84,8 +84,8 @@ MAAM_AOT(AggregateReduceTraining) {
   p.moving_variance = args.Vector(6, "moving_variance", p);
   args.TrainingResults(7 + branches, &p);
   {
-    maam::Trace trace("aggregate_reduce_training", maam::ReduceIsa(), call[7 + branches],
-                      ReduceBytes(p, branches, 2), ReduceForwardScratch(p));
+    maam::Trace trace("aggregate_reduce_training", maam::ReduceIsa(), call[7 + branches], ReduceBytes(p, branches, 2),
+                      ReduceForwardScratch(p));
     maam::RunReduceTraining(p);
   }
   maam::CheckFinite(op, "F", call[7 + branches]);

@@ -170,7 +170,8 @@ static void ConvertWeights(const ReduceOperands& p, To* rows, To* columns) {
   for (int64_t o0 = 0; o0 < p.outputs; o0 += kSquare) {
     for (int64_t c0 = 0; c0 < p.inputs; c0 += kSquare) {
       for (int64_t c = c0; c < p.inputs && c < c0 + kSquare; ++c) {
-        for (int64_t o = o0; o < p.outputs && o < o0 + kSquare; ++o) columns[c * p.outputs + o] = rows[o * p.inputs + c];
+        for (int64_t o = o0; o < p.outputs && o < o0 + kSquare; ++o)
+          columns[c * p.outputs + o] = rows[o * p.inputs + c];
       }
     }
   }
