@@ -92,6 +92,9 @@ void RunReduceTraining(const ReduceTraining& p);
 void RunReduceBackward(ReduceBackward* p);
 Isa ReduceIsa();
 
+// reference.cc: F by plain loops in double, and for each element the error that a kernel may have.
+void ReduceInferenceReference(const ReduceInference& p, double* f, double* tolerance);
+
 // Working memory of one call, in bytes.
 int64_t ReduceForwardScratch(const ReduceOperands& p);
 int64_t ReduceBackwardScratch(const ReduceOperands& p);
