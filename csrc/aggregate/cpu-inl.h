@@ -91,7 +91,7 @@ template <class T, int kBranches>
 static void Forward(const AggregateForward& p, const double* weights, int64_t begin, int64_t end, bool stream) {
   const Operands<T, kBranches> in(p, weights);
   T* g = static_cast<T*>(p.g);
-  stream && CanBeStreamed(g) ? ForwardLoop<true>(in, g, begin, end) : ForwardLoop<false>(in, g, begin, end);
+  stream&& CanBeStreamed(g) ? ForwardLoop<true>(in, g, begin, end) : ForwardLoop<false>(in, g, begin, end);
 }
 
 // out = w * dg for elements [begin, end), by ordinary stores.
@@ -184,8 +184,8 @@ void MAAM_VARIANT(aggregate_backward)(const AggregateBackward& p, const double* 
                                       bool stream, double* dots) {
   using namespace MAAM_ISA::aggregate;
   WithType(p.dtype, [&]<class T>(T*) {
-    WithBranches<kMinBranches>(
-        p.branches, [&]<int kBranches>() { Backward<T, kBranches>(p, weights, begin, end, stream, dots); });
+    WithBranches<kMinBranches>(p.branches,
+                               [&]<int kBranches>() { Backward<T, kBranches>(p, weights, begin, end, stream, dots); });
   });
 }
 
