@@ -21,7 +21,7 @@ class Traffic:
     reads: int
     writes: int
     size: int
-    flops: float = 0.0
+    flops: float
 
     @property
     def bytes(self) -> int:
@@ -117,7 +117,7 @@ class AggregateForward(_Aggregate):
 
     @property
     def traffic(self) -> Traffic:
-        return Traffic(self.agents, 1, self.size)
+        return Traffic(self.agents, 1, self.size, (2.0 * self.agents - 1) * self.size)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class AggregateBackward(_Aggregate):
     """alpha, A_1..A_N, dG -> d alpha, dA_1..dA_N"""
 
     # d alpha is a difference of sums over every element, in which most of it cancels.
-    tolerance = {"": 1e-5, "dalpha": 2e-3}
+    tolerance: ClassVar = {"": 1e-5, "dalpha": 2e-3}
 
     def inputs(self) -> Arrays:
         return {**super().inputs(), "dg": _random(np.random.default_rng(self.batch + 1), self.shape)}
@@ -135,7 +135,7 @@ class AggregateBackward(_Aggregate):
 
     @property
     def traffic(self) -> Traffic:
-        return Traffic(self.agents + 1, self.agents, self.size)
+        return Traffic(self.agents + 1, self.agents, self.size, 3.0 * self.agents * self.size)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ _TRAINING_TOLERANCE = {"": 1e-4, "dweight": 1e-3, "dgamma": 1e-3, "dbeta": 1e-3,
 class ReduceTraining(_Reduce):
     """G, dF -> dG, dW, d gamma, d beta, and updated running statistics"""
 
-    tolerance = _TRAINING_TOLERANCE
+    tolerance: ClassVar = _TRAINING_TOLERANCE
 
     def inputs(self) -> Arrays:
         arrays = super().inputs()
@@ -235,7 +235,7 @@ class AggregateReduceInference(_AggregateReduce):
 class AggregateReduceTraining(_AggregateReduce):
     """alpha, A_1..A_N, dF -> d alpha, dA_1..dA_N, dW, d gamma, d beta, and updated running statistics"""
 
-    tolerance = _TRAINING_TOLERANCE
+    tolerance: ClassVar = _TRAINING_TOLERANCE
 
     def inputs(self) -> Arrays:
         arrays = super().inputs()
@@ -272,14 +272,14 @@ class _Model(Case):
 class ModelInference(_Model):
     """images -> logits"""
 
-    tolerance = {"": 1e-4}
+    tolerance: ClassVar = {"": 1e-4}
 
 
 @dataclass(frozen=True)
 class ModelStep(_Model):
     """images, labels -> loss; checked: loss, logits, and every gradient as Adam's first moment holds it"""
 
-    tolerance = {"": 1e-3, "logits": 1e-4, "loss": 1e-5}
+    tolerance: ClassVar = {"": 1e-3, "logits": 1e-4, "loss": 1e-5}
 
 
 def _weighted_sum(weights: np.ndarray, branches: list[np.ndarray]) -> np.ndarray:

@@ -15,10 +15,10 @@ _PACKAGES = ("maam-ops", "mindspore", "numpy")
 def describe(threads: int) -> dict[str, Any]:
     """CPU, caches, threads, versions and commit."""
     return {
-        "cpu": _cpu_model(),
+        "cpu_model": _cpu_model(),
         "cpus": len(os.sched_getaffinity(0)),
         "threads": threads,
-        "l3_bytes": os.sysconf("SC_LEVEL3_CACHE_SIZE"),
+        "l3_bytes": _l3_bytes(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{package: _version(package) for package in _PACKAGES},
@@ -39,6 +39,15 @@ def _cpu_model() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _l3_bytes() -> int:
+    """Size of the last-level cache that the first CPU sees; 0 where the system does not tell."""
+    try:
+        size = Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().strip()
+    except OSError:
+        return 0
+    return int(size.rstrip("KM")) * {"K": 2**10, "M": 2**20}.get(size[-1:], 1)
 
 
 def commit() -> str:

@@ -26,6 +26,8 @@ from .sides import SIDES, Side
 # Longest silence of a side: the slowest step is a compile followed by calls of some seconds each.
 ANSWER_SECONDS = 600
 LOG_LINES = 20
+# Sleeping sides may use this part of the CPU time: the end of what the call before left to other threads.
+DISTURBED = 0.05
 # Set by a user for other purposes, these would change what is measured.
 _DROPPED = ("MAAM_OPS_IMPL", "MAAM_OPS_VERBOSE", "MAAM_OPS_CHECK_FINITE", "MAAM_OPS_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -215,7 +217,7 @@ class Race:
 
     @property
     def disturbance(self) -> float:
-        """CPU time that sleeping sides used, over that of the side being timed: about 0, or the figures are worthless."""
+        """CPU time that sleeping sides used, over that of the sides being timed; above DISTURBED it is a problem."""
         return self._others_busy / self._busy if self._busy else 0.0
 
     def fact(self, side: str, name: str) -> float:

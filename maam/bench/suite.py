@@ -200,6 +200,10 @@ def _model() -> list[Benchmark]:
             ("training step", cases.ModelStep(64), 0.20),
         ):
             saved = {"side": fused + suffix, "baseline": unfused + suffix}
+            # The promise is about plain MindSpore; with graph kernel fusion on both sides the figure only informs.
+            kernels = Saved(
+                f"{what}, executed kernels{label}", at_least=None if suffix else goal, fact="kernels", **saved
+            )
             benchmarks.append(
                 Benchmark(
                     f"model kernels and memory, {what}{suffix}",
@@ -207,7 +211,7 @@ def _model() -> list[Benchmark]:
                     case,
                     (
                         Saved(f"{what}, peak memory of the process{label}", fact="peak_rss_bytes", **saved),
-                        Saved(f"{what}, executed kernels{label}", at_least=goal, fact="kernels", **saved),
+                        kernels,
                         Saved(f"{what}, launches seen by the profiler{label}", fact="profiled_kernels", **saved),
                         Saved(f"{what}, bytes written by kernels{label}", fact="plan_total_bytes", **saved),
                         Saved(f"{what}, peak of live results{label}", fact="plan_peak_bytes", **saved),

@@ -1,4 +1,4 @@
-"""The process of one side: prepares a case, passes the correctness gate, then times blocks when told and sleeps between.
+"""The process of one side: prepares a case, passes the correctness gate, times blocks when told, sleeps in between.
 
 ``python -m maam.bench.worker THREADS`` answers one JSON object a line on standard output for each on standard input.
 """
