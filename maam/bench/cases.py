@@ -256,7 +256,7 @@ class _Model(Case):
 
     @property
     def label(self) -> str:
-        return f"{self.preset}, batch {self.batch}"
+        return f"batch {self.batch}"
 
     def inputs(self) -> Arrays:
         rng = np.random.default_rng(self.batch)
@@ -285,7 +285,8 @@ class ModelStep(_Model):
 def _weighted_sum(weights: np.ndarray, branches: list[np.ndarray]) -> np.ndarray:
     total = weights[0] * branches[0].astype(np.float64)
     for weight, branch in zip(weights[1:], branches[1:], strict=True):
-        total += weight * branch
+        # A float64 scalar times a float32 array would be float32.
+        total += weight * branch.astype(np.float64)
     return total
 
 
@@ -340,6 +341,7 @@ def _reduce_training(g: np.ndarray, inputs: Arrays) -> Arrays:
         "dweight": dweight.reshape(weight.shape),
         "dgamma": dgamma,
         "dbeta": dbeta,
-        "moving_mean": MOMENTUM * inputs["moving_mean"] + (1 - MOMENTUM) * mean,
-        "moving_variance": MOMENTUM * inputs["moving_variance"] + (1 - MOMENTUM) * variance * count / (count - 1),
+        "moving_mean": MOMENTUM * inputs["moving_mean"].astype(np.float64) + (1 - MOMENTUM) * mean,
+        "moving_variance": MOMENTUM * inputs["moving_variance"].astype(np.float64)
+        + (1 - MOMENTUM) * variance * count / (count - 1),
     }

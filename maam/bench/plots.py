@@ -72,7 +72,7 @@ def _bar_chart(path: Path, bars: Sequence[Bar], title: str, label: str, log: boo
     axes.set_title(title, loc="left")
     axes.set_xlabel(label)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(handles=_legend(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return _save(figure, path)
 
 
@@ -142,6 +142,9 @@ def _roofline(path: Path, results: Sequence[Mapping[str, Any]], peak: float) -> 
         name = f"{row['group']}  {row['label']}"
         axes.plot(intensity, row["sides"]["kernel"]["gigaflops"], linestyle="none", markersize=8, label=name, **style)
     axes.set(xscale="log", yscale="log", xlabel="FLOP per byte that must be moved", ylabel="GFLOP/s")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     axes.set_title("Kernels below the roofline measured in the same run", loc="left")
     axes.grid(True, which="major", linewidth=0.3)
     axes.spines[["top", "right"]].set_visible(False)

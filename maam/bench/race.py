@@ -139,6 +139,11 @@ class Crew:
             process.close()
         self._processes.clear()
 
+    @property
+    def started(self) -> list[str]:
+        """Names of the processes that were started."""
+        return list(self._processes)
+
     def process_of(self, name: str) -> SideProcess:
         """The process of a side, started if need be."""
         side = SIDES[name]
