@@ -23,9 +23,9 @@ struct BandwidthPass {
   int64_t size = 0;
   const float* in[kMaxCeilingReads] = {};
   float* out[kMaxCeilingWrites] = {};  // aligned to 64 bytes if streaming
-  bool streaming = false;  // stores bypass the cache
-  bool blocked = false;    // one stream after the other over kCeilingBlock elements, else a vector of each in turn
-  bool ranges = false;     // one contiguous range a thread, else tasks handed out as threads become free
+  bool streaming = false;              // stores bypass the cache
+  bool blocked = false;  // one stream after the other over kCeilingBlock elements, else a vector of each in turn
+  bool ranges = false;   // one contiguous range a thread, else tasks handed out as threads become free
 };
 MAAM_PUBLIC void RunBandwidthPass(const BandwidthPass& p);
 

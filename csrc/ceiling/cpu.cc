@@ -47,9 +47,8 @@ void RunBandwidthPass(const BandwidthPass& p) {
   const int64_t blocks = p.size / kCeilingBlock;
   const int64_t share = p.ranges ? (blocks + NumThreads() - 1) / NumThreads() * kCeilingBlock : kTask;
   if (share == 0) return;
-  ParallelFor((p.size + share - 1) / share, [&](int64_t task) {
-    kernel(p, task * share, std::min(p.size, (task + 1) * share));
-  });
+  ParallelFor((p.size + share - 1) / share,
+              [&](int64_t task) { kernel(p, task * share, std::min(p.size, (task + 1) * share)); });
 }
 
 double RunFmaPass() {
