@@ -86,7 +86,7 @@ class Measurement:
         traffic = self.benchmark.case.traffic
         sides = {}
         for name, loaded in (self._race.loaded if self._race else {}).items():
-            row = {"description": SIDES[name].description, "form": loaded["candidate"], **loaded["state"]}
+            row = {"description": SIDES[name].description, "form": loaded["form"], **loaded["state"]}
             row["largest_error"] = loaded["error"]
             if rounds:
                 seconds = statistics.median(one[name] for one in rounds)

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -47,6 +48,7 @@ class SideProcess:
 
     def __init__(self, name: str, side: Side, threads: int) -> None:
         self._name = name
+        self._unread = b""
         # MindSpore leaves files behind where it runs.
         self._folder = tempfile.TemporaryDirectory(prefix="maam_bench_")
         self._log = Path(self._folder.name) / "log"
@@ -56,35 +58,61 @@ class SideProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
                 cwd=self._folder.name,
                 env=_environment(side),
             )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """One request, one answer.
+        """One request, one answer; errors as for :meth:`receive`."""
+        self.send(do, **arguments)
+        return self.receive()
+
+    def send(self, do: str, **arguments: Any) -> None:
+        """A request; each must be followed by one :meth:`receive`, in the same order."""
+        # A process that is gone says so when its answer is read.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        """The answer to the oldest request that has none yet.
 
         Raises:
             GateError: the side computes something else than the case.
             SideFailed: it raised, ended, or did not answer in time.
         """
-        try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-            self._process.stdin.flush()
-            ready, _, _ = select.select([self._process.stdout], [], [], ANSWER_SECONDS)
-            line = self._process.stdout.readline() if ready else None
-        except BrokenPipeError:
-            line = ""
+        line = self._line(ANSWER_SECONDS)
+        if line is None:
+            self._process.kill()  # its answer must not be taken for that of a later request
+            raise self._failed(f"no answer in {ANSWER_SECONDS} s")
         if not line:
-            what = f"no answer in {ANSWER_SECONDS} s" if line is None else "the process ended"
-            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-            raise SideFailed(f"bench: side {self._name!r}, {do}: {what}\n{tail}")
+            self._process.wait()
+            raise self._failed(f"the process ended with code {self._process.returncode}")
         answer = json.loads(line)
         if "red" in answer:
             raise GateError(f"side {self._name!r}: {answer['red']}")
         if "failed" in answer:
-            raise SideFailed(f"bench: side {self._name!r}, {do}: {answer['failed']}")
+            raise SideFailed(f"bench: side {self._name!r}: {answer['failed']}")
         return answer
+
+    def _line(self, seconds: float) -> bytes | None:
+        """The next line, b"" at the end of the stream, None if neither comes in time."""
+        end = time.monotonic() + seconds
+        # Not readline(): for what it has read ahead, select() would wait in vain.
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                return None
+            chunk = os.read(self._process.stdout.fileno(), 65536)
+            if not chunk:
+                return b""
+            self._unread += chunk
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _failed(self, what: str) -> SideFailed:
+        tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        return SideFailed(f"bench: side {self._name!r}: {what}\n{tail}")
 
     @property
     def ended(self) -> bool:
@@ -192,21 +220,34 @@ class Race:
             self.loaded = self._load(Path(folder) / "expected.npz", truth)
 
     def _load(self, expected: Path, truth: str | None) -> dict[str, Mapping[str, Any]]:
-        loaded = {}
+        loaded: dict[str, dict[str, Any]] = {}
         if truth is None:
             np.savez(expected, **self.case.expected(self.case.inputs()))
         else:
-            loaded[truth] = self._load_side(truth, None, str(expected))
-        for side in self._sides:
-            if side != truth:
-                loaded[side] = self._load_side(side, str(expected) if SIDES[side].gated else None, None)
-        return loaded
+            loaded |= self._load_sides([truth], save=str(expected))
+        others = [side for side in self._sides if side != truth]
+        loaded |= self._load_sides([side for side in others if SIDES[side].gated], expected=str(expected))
+        loaded |= self._load_sides([side for side in others if not SIDES[side].gated])
+        # One after the other: here the forms of a side are timed.
+        return {side: loaded[side] | self._crew.process_of(side).ask("choose", side=side) for side in self._sides}
 
-    def _load_side(self, name: str, expected: str | None, save: str | None) -> dict[str, Any]:
+    def _load_sides(
+        self, names: Sequence[str], expected: str | None = None, save: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """All at once, for most of a compile is waiting; the first error is raised when every answer is there."""
         case = cases.to_json(self.case)
-        return self._crew.process_of(name).ask(
-            "load", side=asdict(SIDES[name]), case=case, expected=expected, save=save
-        )
+        processes = [self._crew.process_of(name) for name in names]
+        for name, process in zip(names, processes, strict=True):
+            process.send("load", side=asdict(SIDES[name]), case=case, expected=expected, save=save)
+        answers, errors = {}, []
+        for name, process in zip(names, processes, strict=True):
+            try:
+                answers[name] = process.receive()
+            except (GateError, SideFailed) as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return answers
 
     def round(self, seconds: float) -> dict[str, float]:
         """One block of about so many seconds on each side; returns and keeps the seconds of a call of each."""

@@ -37,7 +37,7 @@ class Worker:
         self._chosen: dict[str, Candidate] = {}
 
     def load(self, side: dict[str, Any], case: dict[str, Any], expected: str | None, save: str | None) -> dict:
-        """Prepares a side, checks every form of it against `expected` and chooses the fastest.
+        """Prepares a side and checks every form of it against `expected`.
 
         Args:
             side: fields of the Side.
@@ -58,9 +58,15 @@ class Worker:
                 error = max(error or 0.0, self._check(name, results, expected, case.tolerance))
             if save is not None:
                 np.savez(save, **results)
-        winner = _run_off(prepared.candidates)
-        self._prepared[loaded.name], self._chosen[loaded.name] = prepared, prepared.candidates[winner]
-        return {"candidate": winner, "error": error, "state": _state()}
+        self._prepared[loaded.name] = prepared
+        return {"error": error, "state": _state()}
+
+    def choose(self, side: str) -> dict[str, Any]:
+        """Lets the fastest form of a loaded side stand for it."""
+        candidates = self._prepared[side].candidates
+        winner = _run_off(candidates)
+        self._chosen[side] = candidates[winner]
+        return {"form": winner}
 
     @staticmethod
     def _check(name: str, results: Arrays, expected: str, tolerance: Mapping[str, float]) -> float:

@@ -80,7 +80,7 @@ def test_failures_are_told_and_the_next_benchmark_goes_on(crew):
     with registered(side("raising", "raising"), side("dying", "dying"), side("right", "honest", process="dying")):
         with pytest.raises(SideFailed, match="this side cannot"):
             Race(crew, CASE, ["raising"])
-        with pytest.raises(SideFailed, match=r"(?s)the process ended.*last words"):
+        with pytest.raises(SideFailed, match=r"(?s)the process ended with code 3.*last words"):
             Race(crew, CASE, ["dying"])
         assert Race(crew, CASE, ["right"]).fact("right", "answer") == 42.0
 

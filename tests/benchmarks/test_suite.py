@@ -68,10 +68,12 @@ def test_real_sides_pass_their_gates():
 
 @native
 def test_model_sides_agree_and_know_their_kernels():
+    sides = ["fused model", "unfused model"]
     with Crew(threads=2) as crew:
-        race = Race(crew, cases.ModelStep(2), ["fused model", "unfused model"], truth="unfused model")
-        assert race.loaded["fused model"]["error"] > 0
-        assert race.fact("fused model", "kernels") < race.fact("unfused model", "kernels")
+        step = Race(crew, cases.ModelStep(2), sides, truth="unfused model")
+        assert step.loaded["fused model"]["error"] > 0
+        inference = Race(crew, cases.ModelInference(2), sides, truth="unfused model")
+        assert inference.fact("fused model", "kernels") < inference.fact("unfused model", "kernels")
 
 
 @native
