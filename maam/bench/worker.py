@@ -51,11 +51,12 @@ class Worker:
             self._case, self._inputs = case, case.inputs()
         loaded = Side(**side)
         prepared = loaded.load(case, self._inputs)
-        error = None
+        truth = None if expected is None else _read_arrays(expected)
+        error = None if truth is None else 0.0
         for name, candidate in prepared.candidates.items():
             results = (candidate.verify or candidate.run)()
-            if expected is not None:
-                error = max(error or 0.0, self._check(name, results, expected, case.tolerance))
+            if truth is not None:
+                error = max(error, _check(name, results, truth, case.tolerance))
             if save is not None:
                 np.savez(save, **results)
         self._prepared[loaded.name] = prepared
@@ -67,14 +68,6 @@ class Worker:
         winner = _run_off(candidates)
         self._chosen[side] = candidates[winner]
         return {"form": winner}
-
-    @staticmethod
-    def _check(name: str, results: Arrays, expected: str, tolerance: Mapping[str, float]) -> float:
-        try:
-            with np.load(expected) as truth:
-                return gate.check(results, truth, tolerance)
-        except gate.GateError as error:
-            raise gate.GateError(f"{name}: {error}" if name else str(error)) from None
 
     def block(self, side: str, seconds: float) -> dict[str, float]:
         """Median seconds of a call, over calls that take `seconds` together; the first call is not counted."""
@@ -98,6 +91,18 @@ class Worker:
         self._chosen.clear()
         gc.collect()
         return {}
+
+
+def _read_arrays(path: str) -> Arrays:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def _check(form: str, results: Arrays, truth: Arrays, tolerance: Mapping[str, float]) -> float:
+    try:
+        return gate.check(results, truth, tolerance)
+    except gate.GateError as error:
+        raise gate.GateError(f"{form}: {error}" if form else str(error)) from None
 
 
 def _timed_calls(run: Callable[[], Any], seconds: float, at_least: int) -> list[float]:

@@ -38,5 +38,16 @@ def test_refuses(got, message):
         check(got, TRUTH, ALLOWED)
 
 
+@pytest.mark.parametrize("position", [0, 65535, 65536, 199_999])
+@pytest.mark.parametrize("value", [2.0, np.nan])
+def test_sees_every_element_of_a_large_result(position, value):
+    truth = np.ones((2, 100_000))
+    got = truth.copy()
+    assert check({"y": got}, {"y": truth}, ALLOWED) == 0.0
+    got.flat[position] = value
+    with pytest.raises(GateError):
+        check({"y": got}, {"y": truth}, ALLOWED)
+
+
 def test_empty_results_agree():
     assert check({"y": np.empty((0, 3))}, {"y": np.empty((0, 3))}, ALLOWED) == 0.0
