@@ -1,0 +1,32 @@
+"""Fused multi-agent aggregation operators for MindSpore."""
+
+import warnings
+
+# `python -m maam_ops.info` and `.compare` run modules that this package has imported for its functions of those names.
+warnings.filterwarnings("ignore", message="'maam_ops.* found in sys.modules", category=RuntimeWarning)
+
+# Before anything runs: MindSpore's oneDNN can only be capped before it runs its first primitive.
+from maam_ops import runtime  # noqa: E402
+
+runtime.tune()
+
+from maam_ops import functional, reference  # noqa: E402
+from maam_ops.aggregate import FusedAgentAggregate  # noqa: E402
+from maam_ops.aggregate_reduce import FusedAggregateReduce  # noqa: E402
+from maam_ops.compare import compare  # noqa: E402
+from maam_ops.explain import explain  # noqa: E402
+from maam_ops.info import info  # noqa: E402
+from maam_ops.reduce import FusedReduce  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = [
+    "FusedAgentAggregate",
+    "FusedAggregateReduce",
+    "FusedReduce",
+    "compare",
+    "explain",
+    "functional",
+    "info",
+    "reference",
+    "runtime",
+]

@@ -1,0 +1,44 @@
+"""What the fused Cells share: the choice of implementation, adopted Parameters, and mixed precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mindspore import Parameter, nn
+from mindspore._c_expression import MixedPrecisionType
+
+from maam_ops import _select
+
+_PRECISION_FLAGS = ("fp16", "fp32", "bf16")
+
+
+class FusedCell(nn.Cell):
+    """A Cell around one fused operator.
+
+    Attributes:
+        choice: the implementation taken when the Cell was made, and why; see ``maam_ops.explain``.
+        impl: its name.
+    """
+
+    def __init__(self, op: str, impl: str) -> None:
+        super().__init__()
+        self.choice = _select.choose(op, impl)
+        self.impl = self.choice.impl
+
+    def adopt(self, attribute: str, parameter: Parameter) -> None:
+        """Make an existing Parameter this Cell's own without renaming it, so that checkpoints stay valid."""
+        name = parameter.name
+        setattr(self, attribute, parameter)
+        parameter.name = name
+
+    def add_flags(self, **flags: Any) -> FusedCell:
+        """As ``nn.Cell``, without the casts of mixed precision.
+
+        The operators take half data beside float32 parameters as they come. ``amp`` would round alpha, gamma and the
+        running statistics to half on their way in.
+        """
+        kept = {name: value for name, value in flags.items() if name not in _PRECISION_FLAGS}
+        if len(kept) < len(flags):
+            # In PYNATIVE mode a Cell without a setting of its own inherits that of the Cell that calls it.
+            self.mixed_precision_type = MixedPrecisionType.NOTSET
+        return super().add_flags(**kept)

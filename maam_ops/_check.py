@@ -1,0 +1,83 @@
+"""Argument checks shared by the operators: each error names the operator, the argument, what was got and expected.
+
+They run at compile time in GRAPH mode (MindSpore's ``constexpr``), so they cost nothing in a compiled net.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore.ops.primitive import constexpr
+
+MIN_BRANCHES = 2
+MAX_BRANCHES = 8
+FLOAT_TYPES = (ms.float32, ms.float16, ms.bfloat16, ms.float64)
+
+
+def _same_shape(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
+    """Equality where -1 stands for an extent that is only known at run time (the kernel checks it then)."""
+    if -2 in left or -2 in right:
+        return True
+    return len(left) == len(right) and all(a == b or -1 in (a, b) for a, b in zip(left, right, strict=True))
+
+
+def _expect_float(op: str, argument: str, dtype) -> None:
+    if dtype not in FLOAT_TYPES:
+        names = ", ".join(str(known) for known in FLOAT_TYPES)
+        raise TypeError(f"maam_ops.{op}: {argument}: got dtype {dtype}, expected one of {names}")
+
+
+@constexpr
+def check_branch_count(op: str, count: int, expected: int = 0) -> bool:
+    """Raise ValueError unless ``count`` is ``expected`` (or 2 to 8 where that is 0)."""
+    if expected and count != expected:
+        raise ValueError(f"maam_ops.{op}: branches: got {count}, expected {expected} (one for each element of alpha)")
+    if not MIN_BRANCHES <= count <= MAX_BRANCHES:
+        raise ValueError(f"maam_ops.{op}: branches: got {count}, expected {MIN_BRANCHES} to {MAX_BRANCHES}")
+    return True
+
+
+@constexpr
+def check_branches(op: str, alpha_shape, shapes, dtypes) -> bool:
+    """Raise unless alpha has one element a branch and all branches share a shape and a float dtype."""
+    count = len(shapes)
+    if not MIN_BRANCHES <= count <= MAX_BRANCHES:
+        raise ValueError(f"maam_ops.{op}: branches: got {count}, expected {MIN_BRANCHES} to {MAX_BRANCHES}")
+    elements = 1
+    for extent in alpha_shape:
+        elements *= extent
+    if min(alpha_shape, default=1) >= 0 and elements != count:
+        raise ValueError(
+            f"maam_ops.{op}: alpha: got shape {tuple(alpha_shape)}, expected {count} elements, one a branch"
+        )
+    _expect_float(op, "branch 0", dtypes[0])
+    first = tuple(shapes[0])
+    for i in range(1, count):
+        if not _same_shape(tuple(shapes[i]), first):
+            raise ValueError(
+                f"maam_ops.{op}: branch {i}: got shape {tuple(shapes[i])}, expected that of branch 0, {first}"
+            )
+        if dtypes[i] != dtypes[0]:
+            raise TypeError(f"maam_ops.{op}: branch {i}: got dtype {dtypes[i]}, expected that of branch 0, {dtypes[0]}")
+    return True
+
+
+@constexpr
+def check_reduce(op: str, shape, dtype, weight, gamma, beta, training: bool) -> bool:
+    """Raise unless ``shape`` is (B, C, H, W), the weight (O, C[, 1, 1]) and the vectors (O,) fit, and training can."""
+    if len(shape) != 4:
+        raise ValueError(f"maam_ops.{op}: g: got shape {tuple(shape)}, expected (B, C, H, W)")
+    _expect_float(op, "g", dtype)
+    if len(weight) not in (2, 4) or tuple(weight[2:]) not in ((), (1, 1)) or shape[1] not in (weight[1], -1):
+        raise ValueError(
+            f"maam_ops.{op}: weight: got shape {tuple(weight)}, expected (O, {shape[1]}, 1, 1) or (O, {shape[1]})"
+        )
+    for name, vector in (("gamma", gamma), ("beta", beta)):
+        if tuple(vector) != (weight[0],):
+            raise ValueError(f"maam_ops.{op}: {name}: got shape {tuple(vector)}, expected ({weight[0]},)")
+    elements = shape[0] * shape[2] * shape[3]
+    if training and min(shape) >= 0 and elements < 2:
+        raise ValueError(
+            f"maam_ops.{op}: g: got shape {tuple(shape)}, {elements} element(s) per channel, expected at least 2 in "
+            "training: the variance is undefined. Use a larger batch, or training=False"
+        )
+    return True

@@ -1,0 +1,123 @@
+"""Which implementation of an operator runs, and why: ``impl=`` and ``MAAM_OPS_IMPL``.
+
+An explicit choice is honoured or raises. ``auto`` follows a static order and never fails where the reference could
+answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import mindspore as ms
+
+from maam_ops import _native
+
+AUTO = "auto"
+NATIVE = "native"
+REFERENCE = "reference"
+VARIABLE = "MAAM_OPS_IMPL"
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to run an operator.
+
+    Attributes:
+        name: what ``impl=`` calls it.
+        description: what runs, for the reports.
+        why_not: returns the reason it cannot run here, or None.
+        automatic: whether ``auto`` may take it.
+    """
+
+    name: str
+    description: str
+    why_not: Callable[[], str | None]
+    automatic: bool = True
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The implementation taken, the reason, and why each other one was not."""
+
+    op: str
+    impl: str
+    reason: str
+    others: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.op}: {self.impl} ({self.reason})"]
+        lines += [f"  not {name}: {reason}" for name, reason in self.others.items()]
+        return "\n".join(lines)
+
+
+def _native_why_not(symbols: tuple[str, ...]) -> str | None:
+    target = ms.get_context("device_target")
+    if target != "CPU":
+        return f"built for CPU, the device target is {target}"
+    return _native.missing_reason(symbols)
+
+
+def _always() -> None:
+    return None
+
+
+# In the order in which `auto` tries them.
+_IMPLEMENTATIONS: dict[str, list[Implementation]] = {}
+
+
+def register(op: str, symbols: tuple[str, ...], *extra: Implementation) -> None:
+    """Make an operator known: native by these entry points of the library, reference, and what else it has."""
+    _IMPLEMENTATIONS[op] = [
+        Implementation(NATIVE, "C++ kernels", lambda: _native_why_not(symbols)),
+        Implementation(REFERENCE, "pure MindSpore ops", _always),
+        *extra,
+    ]
+
+
+def operators() -> list[str]:
+    """Names of all operators."""
+    return list(_IMPLEMENTATIONS)
+
+
+def implementations(op: str) -> list[Implementation]:
+    """The implementations of an operator, in the order of ``auto``."""
+    return list(_IMPLEMENTATIONS[op])
+
+
+def _requested(op: str, impl: str) -> tuple[str, str]:
+    known = [AUTO, *(implementation.name for implementation in _IMPLEMENTATIONS[op])]
+    if impl != AUTO:
+        source = "impl"
+    else:
+        impl, source = os.environ.get(VARIABLE) or AUTO, VARIABLE
+    if impl not in known:
+        raise ValueError(f"maam_ops.{op}: {source}: got {impl!r}, expected one of {', '.join(known)}")
+    return impl, source
+
+
+def choose(op: str, impl: str = AUTO) -> Choice:
+    """Decide which implementation of ``op`` runs on this machine now.
+
+    Raises:
+        ValueError: ``impl`` or ``MAAM_OPS_IMPL`` is not a known name.
+        RuntimeError: the implementation asked for by name cannot run here.
+    """
+    wanted, source = _requested(op, impl)
+    reasons = {candidate.name: candidate.why_not() for candidate in _IMPLEMENTATIONS[op]}
+    if wanted != AUTO:
+        if reasons[wanted] is not None:
+            usable = ", ".join(name for name, reason in reasons.items() if reason is None)
+            raise RuntimeError(
+                f"maam_ops.{op}: {source}={wanted}: not available: {reasons[wanted]}. Available: auto, {usable}"
+            )
+        others = {name: reason or "not asked for" for name, reason in reasons.items() if name != wanted}
+        return Choice(op, wanted, f"asked for by {source}", others)
+    automatic = [candidate.name for candidate in _IMPLEMENTATIONS[op] if candidate.automatic]
+    taken = next(name for name in automatic if reasons[name] is None)
+    others = {}
+    for name, reason in reasons.items():
+        if name != taken:
+            others[name] = reason or (f"{taken} comes first" if name in automatic else "only when asked for")
+    return Choice(op, taken, "first available in the order of auto", others)

@@ -1,0 +1,7 @@
+"""The operators as functions."""
+
+from maam_ops.aggregate import agent_aggregate
+from maam_ops.aggregate_reduce import aggregate_reduce
+from maam_ops.reduce import reduce
+
+__all__ = ["agent_aggregate", "aggregate_reduce", "reduce"]

@@ -1,0 +1,7 @@
+"""The definition of each operator in pure MindSpore ops, with the signatures of ``maam_ops.functional``."""
+
+from maam_ops.aggregate import reference as agent_aggregate
+from maam_ops.aggregate_reduce import reference as aggregate_reduce
+from maam_ops.reduce import reference as reduce
+
+__all__ = ["agent_aggregate", "aggregate_reduce", "reduce"]

@@ -1,0 +1,65 @@
+"""Builds the native kernels with CMake and ninja. Everything else about the package is in pyproject.toml."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+PACKAGE = "maam_ops"
+
+
+class CMakeBuild(build_ext):
+    """Configure and build once; both libraries go beside the Python files of the package."""
+
+    def run(self) -> None:
+        compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+        if compiler is None:
+            print(
+                f"\n{PACKAGE}: no C++ compiler found: installing without native kernels, every operator runs its "
+                "reference. For the kernels: install g++ (10 or newer) and reinstall.\n",
+                file=sys.stderr,
+            )
+            self.extensions = []
+            return
+        super().run()
+
+    def build_extension(self, extension: Extension) -> None:
+        import pybind11
+
+        target = Path(self.get_ext_fullpath(extension.name)).resolve().parent
+        with tempfile.TemporaryDirectory(prefix=f"{PACKAGE}-build-") as build:
+            configure = [
+                *self.tool("cmake"),
+                f"-S{ROOT}",
+                f"-B{build}",
+                "-GNinja",
+                f"-DMAAM_OPS_VERSION={self.distribution.get_version()}",
+                f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                f"-DPYTHON_EXECUTABLE={sys.executable}",
+                f"-DPYTHON_INCLUDE_DIR={sysconfig.get_path('include')}",
+                *os.environ.get("CMAKE_ARGS", "").split(),
+            ]
+            subprocess.run(configure, check=True)
+            subprocess.run([*self.tool("cmake"), "--build", build], check=True)
+            target.mkdir(parents=True, exist_ok=True)
+            for library in Path(build).glob("*.so"):
+                # Beside and renamed: a running process keeps the old library instead of crashing in a half-written one.
+                fresh = target / f".{library.name}.new"
+                shutil.copy2(library, fresh)
+                fresh.replace(target / library.name)
+
+    @staticmethod
+    def tool(name: str) -> list[str]:
+        """The build requirement installed for this build, else the one on the path."""
+        beside = Path(sys.executable).with_name(name)
+        return [str(beside)] if beside.exists() else [name]
+
+
+setup(ext_modules=[Extension(f"{PACKAGE}._core", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -1,0 +1,240 @@
+"""The aggregate kernels on NumPy arrays: every variant against a float64 oracle written independently of the C++."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from . import native
+from .native import EPSILON, Array, assert_close, capped, compute_epsilon, launch, parameter_dtype
+
+ISAS = native.isas("aggregate_forward")
+SIZES = [0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 65, 127, 1023, 1025, 32767, 32769]
+
+
+def weights_of(alpha):
+    e = np.exp(alpha - alpha.max())
+    return e / e.sum()
+
+
+class Case:
+    """Random operands and their exact results."""
+
+    def __init__(self, size, branches, dtype, seed=0, offset=0):
+        rng = np.random.default_rng([seed, size, branches])
+        self.dtype, self.branches, self.offset = dtype, branches, offset
+        self.alpha = Array(rng.standard_normal(branches), parameter_dtype(dtype))
+        self.a = [Array(rng.standard_normal(size), dtype, offset) for _ in range(branches)]
+        self.dg = Array(rng.standard_normal(size), dtype, offset)
+        self.w = weights_of(self.alpha.values)
+
+    def forward(self):
+        g = Array.poisoned(self.dg.data.shape, self.dtype, self.offset)
+        launch("AggregateForward", [self.alpha, *self.a], [g])
+        return g
+
+    def backward(self):
+        dalpha = Array.poisoned(self.alpha.data.shape, self.alpha.dtype)
+        da = [Array.poisoned(self.dg.data.shape, self.dtype, self.offset) for _ in self.a]
+        launch("AggregateBackward", [self.alpha, self.dg, *self.a], [dalpha, *da])
+        return dalpha, da
+
+    def check_forward(self):
+        terms = [w * a.values for w, a in zip(self.w, self.a, strict=True)]
+        magnitude = np.sum(np.abs(terms), axis=0)
+        bound = (compute_epsilon(self.dtype) * (self.branches + 4) + EPSILON[self.dtype] / 2) * magnitude
+        assert_close(self.forward().values, np.sum(terms, axis=0), bound + tiny(self.dtype), "G")
+
+    def check_backward(self):
+        dalpha, da = self.backward()
+        dg = self.dg.values
+        for w, got in zip(self.w, da, strict=True):
+            bound = (compute_epsilon(self.dtype) * (self.branches + 4) + EPSILON[self.dtype] / 2) * np.abs(w * dg)
+            assert_close(got.values, w * dg, bound + tiny(self.dtype), "dA")
+        dots = np.array([np.dot(dg, a.values) for a in self.a])
+        magnitude = max(np.dot(np.abs(dg), np.abs(a.values)) for a in self.a)
+        bound = compute_epsilon(self.dtype) * (np.sqrt(dg.size) + self.branches + 8) * magnitude
+        assert_close(dalpha.values, self.w * (dots - self.w @ dots), bound, "d alpha")
+
+
+def tiny(dtype):
+    """Half the smallest subnormal step of the dtype."""
+    return {"float16": 2.0**-25, "bfloat16": 2.0**-134, "float32": 2.0**-150, "float64": 0.0}[dtype]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", native.DTYPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_around_vector_widths(isa, dtype, size):
+    case = Case(size, 3, dtype, offset=size % 3)
+    with capped(isa):
+        case.check_forward()
+        case.check_backward()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", native.DTYPES)
+@pytest.mark.parametrize("branches", range(2, 9))
+def test_numbers_of_branches(isa, dtype, branches):
+    case = Case(1237, branches, dtype, offset=1)
+    with capped(isa):
+        case.check_forward()
+        case.check_backward()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_larger_than_the_cache(isa, dtype):
+    """Beyond the last-level cache results are written by streaming stores, which need alignment the data lacks."""
+    case = Case(4_000_003 if dtype == "float32" else 2_000_003, 3, dtype, offset=1)
+    with capped(isa):
+        case.check_forward()
+        case.check_backward()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", native.DTYPES)
+def test_same_bits_for_any_number_of_threads_and_any_run(isa, dtype):
+    case = Case(200_001, 3, dtype)
+    seen = set()
+    with capped(isa):
+        for n in (1, 2, 3, 1, 2):
+            with native.threads(n):
+                dalpha, da = case.backward()
+                seen.add(b"".join(x.data.tobytes() for x in (case.forward(), dalpha, *da)))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("dtype", native.DTYPES)
+def test_same_bits_for_any_alignment(dtype):
+    """The allocator must not show in the gradient of alpha."""
+    seen = set()
+    for offset in (0, 1, 3, 8):
+        case = Case(40_000, 3, dtype, offset=offset)
+        dalpha, _ = case.backward()
+        seen.add(case.forward().data.tobytes() + dalpha.data.tobytes())
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", native.DTYPES)
+@pytest.mark.parametrize("alpha, w", [([0, -200, -200], [1, 0, 0]), ([5, 5, -200], [0.5, 0.5, 0])])
+def test_integers_are_exact(isa, dtype, alpha, w):
+    """Softmax weights that are exact in binary leave nothing to round."""
+    rng = np.random.default_rng(1)
+    if dtype == "float64":
+        alpha = [4 * value for value in alpha]  # exp(-200) is not zero in float64
+    case = Case(777, 3, dtype)
+    case.alpha = Array(alpha, parameter_dtype(dtype))
+    integers = [rng.integers(-8, 9, 777) for _ in range(4)]
+    case.a = [Array(2 * values, dtype) for values in integers[:3]]
+    case.dg = Array(2 * integers[3], dtype)
+    with capped(isa):
+        expected = sum(weight * a.values for weight, a in zip(w, case.a, strict=True))
+        np.testing.assert_array_equal(case.forward().values, expected)
+        dalpha, da = case.backward()
+    dg = case.dg.values
+    dots = np.array([dg @ a.values for a in case.a])
+    for weight, got in zip(w, da, strict=True):
+        np.testing.assert_array_equal(got.values, weight * dg)
+    np.testing.assert_array_equal(dalpha.values, w * (dots - np.dot(w, dots)))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", native.DTYPES)
+def test_special_values_pass_through(isa, dtype):
+    case = Case(40, 2, dtype)
+    case.a = [Array(np.where(np.arange(40) == 5, np.nan, 1.0), dtype), Array(np.ones(40), dtype)]
+    case.a[1].data[7] = Array([np.inf], dtype).data[0]
+    case.a[1]._before = case.a[1]._raw.copy()
+    with capped(isa):
+        g = case.forward().values
+    assert np.isnan(g[5]) and np.isposinf(g[7])
+    assert np.isfinite(np.delete(g, [5, 7])).all()
+
+
+@pytest.mark.parametrize("alpha", [[1e4, -1e4, 0.0], [88.0, 88.0, 88.0], [-3e38, 3e38, 0.0]])
+def test_softmax_does_not_overflow(alpha):
+    case = Case(64, 3, "float32")
+    case.alpha = Array(alpha, "float32")
+    case.w = weights_of(case.alpha.values)
+    case.check_forward()
+    case.check_backward()
+
+
+def test_half_conversion_of_the_portable_kernel_is_exact():
+    """All 65,536 bit patterns survive a sum with weight one; NumPy's conversion is the witness."""
+    bits = np.arange(65536, dtype=np.uint16)
+    with capped("portable"):
+        for dtype in ("float16", "bfloat16"):
+            a = Array(np.zeros(65536), dtype)
+            a.data[...] = bits.view(a.data.dtype)
+            a._before = a._raw.copy()
+            zeros = Array(np.zeros(65536), dtype)
+            g = Array.poisoned((65536,), dtype)
+            launch("AggregateForward", [Array([0, -400], "float32"), a, zeros], [g])
+            finite = np.isfinite(a.values)
+            np.testing.assert_array_equal(g.values[finite], a.values[finite])
+
+
+def test_rounding_is_to_nearest_even_in_every_variant():
+    rng = np.random.default_rng(2)
+    values = np.concatenate([rng.standard_normal(5000) * 10.0 ** rng.integers(-8, 5, 5000), [65519.9, 65520.0]])
+    halves = [Array(values, "float16"), Array(values[::-1].copy(), "float16")]
+    alpha = Array([0.0, 0.0], "float32")
+    for isa in ISAS:
+        g = Array.poisoned(values.shape, "float16")
+        with capped(isa):
+            launch("AggregateForward", [alpha, *halves], [g])
+        with np.errstate(over="ignore"):
+            expected = (0.5 * halves[0].values + 0.5 * halves[1].values).astype(np.float16)
+        np.testing.assert_array_equal(g.data, expected)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda c: c.a.pop(), r"branches: got 1, expected 2 to 8|alpha: got shape 2"),
+        (lambda c: c.a.__setitem__(1, Array(np.zeros(9), "float32")), r"branch 1: got shape 9, expected .* 10"),
+        (
+            lambda c: c.a.__setitem__(1, Array(np.zeros(10), "float16")),
+            r"branch 1: got dtype float16",
+        ),
+        (lambda c: setattr(c, "alpha", Array(np.zeros(3), "float32")), r"alpha: got shape 3, expected 2 elements"),
+        (lambda c: setattr(c, "alpha", Array(np.zeros(2), "float64")), r"alpha: got dtype float64"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    case = Case(10, 2, "float32")
+    change(case)
+    with pytest.raises(ValueError, match=message):
+        case.forward()
+
+
+def test_many_threads_at_once():
+    cases = [Case(50_001, 3, "float32", seed=seed) for seed in range(8)]
+    expected = [case.forward().data.tobytes() for case in cases]
+    wrong = []
+
+    def work(case, reference):
+        for _ in range(20):
+            if case.forward().data.tobytes() != reference:
+                wrong.append(case)
+
+    workers = [threading.Thread(target=work, args=pair) for pair in zip(cases, expected, strict=True)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_usable_after_fork():
+    case = Case(100_000, 3, "float32")
+    with native.threads(2):
+        expected = case.forward().data.tobytes()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if case.forward().data.tobytes() == expected else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
