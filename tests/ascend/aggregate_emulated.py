@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-import emulated
-from emulated import Moved, Report, pointer
+from tests.ascend import emulated
+from tests.ascend.emulated import Moved, Report, pointer
 
 FOLDER = emulated.CSRC / "aggregate" / "ascend"
 MAX_BRANCHES = 8

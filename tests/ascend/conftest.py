@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-import emulated
-from aggregate_emulated import Aggregate
+from tests.ascend import emulated
+from tests.ascend.aggregate_emulated import Aggregate
 
 
 @pytest.fixture(scope="session")

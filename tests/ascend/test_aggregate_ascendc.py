@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import emulated
-from aggregate_emulated import Aggregate, Operands, assert_backward, assert_forward
-from emulated import KernelFault
+from tests.ascend import emulated
+from tests.ascend.aggregate_emulated import Aggregate, Operands, assert_backward, assert_forward
+from tests.ascend.emulated import KernelFault
 
 DTYPES = ("float32", "float16", "bfloat16")
 MIB = 2**20

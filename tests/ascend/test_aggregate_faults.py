@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import emulated
 import pytest
-from aggregate_emulated import FOLDER, Aggregate, Operands, assert_backward, assert_forward
-from emulated import Fault, KernelFault
+
+from tests.ascend import emulated
+from tests.ascend.aggregate_emulated import FOLDER, Aggregate, Operands, assert_backward, assert_forward
+from tests.ascend.emulated import Fault, KernelFault
 
 FORWARD = "op_kernel/agent_aggregate_kernel.h"
 BACKWARD = "op_kernel/agent_aggregate_grad_kernel.h"
