@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CXX_FILES = $(shell git ls-files '*.h' '*.cc' '*.cu' '*.inc')
 NATIVE := $(wildcard csrc/*.cc csrc/*.h csrc/*/*) CMakeLists.txt setup.py pyproject.toml
 
 .PHONY: demo test bench lint format clean
@@ -18,10 +19,12 @@ bench: $(VENV)/bench.installed
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 
 format: $(VENV)/test.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info maam_ops/*.so

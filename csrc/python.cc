@@ -72,16 +72,20 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception<maam::Error>(m, "Error", PyExc_ValueError);
   m.def("launch", &Launch, py::arg("function"), py::arg("inputs"), py::arg("outputs"), py::arg("dtypes"),
         "Call one AOT entry point on C-contiguous arrays; `outputs` are written in place.");
-  m.def("functions", [] {
-    std::vector<std::string> names;
-    for (const auto& entry : maam::AotFunctions()) names.push_back(entry.first);
-    return names;
-  }, "Names of the AOT entry points.");
+  m.def(
+      "functions",
+      [] {
+        std::vector<std::string> names;
+        for (const auto& entry : maam::AotFunctions()) names.push_back(entry.first);
+        return names;
+      },
+      "Names of the AOT entry points.");
   m.def("kernels", &Kernels, "The inventory: (kernel, instruction set, whether this CPU runs it).");
   m.def("detected_isa", [] { return maam::Name(maam::DetectedIsa()); });
   m.def("active_isa", [] { return maam::Name(maam::ActiveIsa()); });
-  m.def("cap_isa", [](const std::string& name) { maam::CapIsa(maam::ParseIsa(name)); }, py::arg("name"),
-        "Use no instruction set above this one from now on.");
+  m.def(
+      "cap_isa", [](const std::string& name) { maam::CapIsa(maam::ParseIsa(name)); }, py::arg("name"),
+      "Use no instruction set above this one from now on.");
   m.def("num_threads", &maam::NumThreads);
   m.def("set_num_threads", &maam::SetNumThreads, py::arg("n"));
   m.def("counters", &CounterDict, "Calls, bytes moved and largest scratch by 'kernel/isa' since the last reset.");

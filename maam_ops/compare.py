@@ -107,7 +107,7 @@ def compare(
         got: list[tuple[str, Tensor]] = []
 
         def run() -> list[Tensor]:
-            got.extend(side.results(chosen, inputs, grad))
+            got.extend(side.results(impl, inputs, grad))
             return [value for _, value in got]
 
         kernels = kernels_run(run)
@@ -182,9 +182,10 @@ class _CellSide:
             raise ValueError(f"maam_ops.compare: {self.name} contains no fused operator; see maam_ops.fuse")
 
     def resolve(self, impl: str) -> str:
-        if impl == _select.AUTO:
-            return self._fused[0].impl
-        return _select.choose(self._fused[0].choice.op, impl).impl
+        """The name asked for; for "auto" what each Cell has chosen already."""
+        if impl != _select.AUTO:
+            return impl
+        return " and ".join(sorted({cell.impl for cell in self._fused}))
 
     def results(self, impl: str, inputs: Sequence[Any], grad: bool) -> list[tuple[str, Tensor]]:
         parameters = list(self._cell.get_parameters())
@@ -201,8 +202,9 @@ class _CellSide:
     @contextmanager
     def _switched(self, impl: str) -> Iterator[None]:
         kept = [cell.impl for cell in self._fused]
-        for cell in self._fused:
-            cell.impl = _select.choose(cell.choice.op, impl).impl
+        if impl != _select.AUTO:
+            for cell in self._fused:
+                cell.impl = _select.choose(cell.choice.op, impl).impl
         try:
             yield
         finally:

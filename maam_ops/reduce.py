@@ -46,9 +46,10 @@ def reference(
     variance = (centred * centred).mean((0, 2, 3))
     f = _normalise(z, mean, variance, gamma.astype(wide), beta.astype(wide), eps).astype(g.dtype)
     count = g.shape[0] * g.shape[2] * g.shape[3]
-    unbiased = variance * (count / (count - 1))
-    new_mean = momentum * moving_mean.astype(wide) + (1 - momentum) * mean
-    new_variance = momentum * moving_variance.astype(wide) + (1 - momentum) * unbiased
+    old, new = _scalar(momentum, wide), _scalar(1 - momentum, wide)
+    unbiased = variance * _scalar(count / (count - 1), wide)
+    new_mean = old * moving_mean.astype(wide) + new * mean
+    new_variance = old * moving_variance.astype(wide) + new * unbiased
     return f, new_mean.astype(moving_mean.dtype), new_variance.astype(moving_variance.dtype)
 
 
@@ -104,10 +105,10 @@ class BatchNormReduce(FusedCell):
         _check_bn(owner, bn, conv.out_channels)
         for attribute, parameter in (
             ("weight", conv.weight),
-            ("gamma", bn.gamma),
-            ("beta", bn.beta),
             ("moving_mean", bn.moving_mean),
             ("moving_variance", bn.moving_variance),
+            ("gamma", bn.gamma),
+            ("beta", bn.beta),
         ):
             self.adopt(attribute, parameter)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
@@ -201,7 +202,7 @@ def _check_bn(owner: str, bn: nn.BatchNorm2d, channels: int) -> None:
 
 def _normalise(z, mean, variance, gamma, beta, eps):
     column = (1, -1, 1, 1)
-    scale = gamma * ops.rsqrt(variance + eps)
+    scale = gamma * ops.rsqrt(variance + _scalar(eps, variance.dtype))
     return ops.relu((z - mean.reshape(column)) * scale.reshape(column) + beta.reshape(column))
 
 
@@ -212,6 +213,12 @@ def _conv1x1(g, weight):
         z = ops.matmul(pixels, ops.transpose(weight.reshape((-1, channels)), (1, 0)))
         return ops.transpose(z.reshape((batch, height, width, -1)), (0, 3, 1, 2))
     return ops.conv2d(g, weight.reshape((-1, channels, 1, 1)))
+
+
+@constexpr
+def _scalar(value, dtype):
+    """A number as a tensor: MindSpore would round a Python float to float32, beside float64 data too."""
+    return Tensor(value, dtype)
 
 
 @constexpr

@@ -1,6 +1,6 @@
 // MindSpore's entry points: checks, the call, and shape and dtype inference for graphs with dynamic shapes.
-#include "aggregate/aggregate.h"
 #include "core/aot.h"
+#include "aggregate/aggregate.h"
 #include "core/error.h"
 #include "core/trace.h"
 

@@ -62,9 +62,8 @@ void RunAggregateForward(const AggregateForward& p) {
   SoftmaxWeights(p, weights);
   const auto kernel = Choose<AggregateForwardKernel>(ChooseVariant("aggregate_forward"));
   const bool stream = ShouldStream((p.branches + 1) * p.size * SizeOf(p.dtype));
-  ParallelFor(Tasks(p.size), [&](int64_t task) {
-    kernel(p, weights, task * kTask, std::min(p.size, (task + 1) * kTask), stream);
-  });
+  ParallelFor(Tasks(p.size),
+              [&](int64_t task) { kernel(p, weights, task * kTask, std::min(p.size, (task + 1) * kTask), stream); });
 }
 
 void RunAggregateBackward(const AggregateBackward& p) {

@@ -25,7 +25,8 @@ AotCall::AotCall(const char* op, int count, void** params, const int* ndims, int
 
 void AotCall::ExpectSameShape(int i, const std::string& name, int like, const std::string& like_name) const {
   if (tensors_[i].shape != tensors_[like].shape) {
-    Fail(op_, name, "shape " + tensors_[i].ShapeText(), "the shape of " + like_name + ", " + tensors_[like].ShapeText());
+    Fail(op_, name, "shape " + tensors_[i].ShapeText(),
+         "the shape of " + like_name + ", " + tensors_[like].ShapeText());
   }
 }
 

@@ -50,11 +50,11 @@ inline Shape ShapeAt(const int* ndims, int64_t** shapes, int i) { return Shape(s
 #define MAAM_EXPORT extern "C" MAAM_PUBLIC
 
 // MAAM_AOT(AggregateForward) { ... use call ... }
-#define MAAM_AOT(name)                                                                                          \
-  static void name##Body(const maam::AotCall& call);                                                            \
+#define MAAM_AOT(name)                                                                                               \
+  static void name##Body(const maam::AotCall& call);                                                                 \
   MAAM_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*) { \
-    name##Body(maam::AotCall(#name, nparam, params, ndims, shapes, dtypes));                                    \
-    return 0;                                                                                                   \
-  }                                                                                                             \
-  static const maam::RegisterAot register_##name(#name, &name);                                                 \
+    name##Body(maam::AotCall(#name, nparam, params, ndims, shapes, dtypes));                                         \
+    return 0;                                                                                                        \
+  }                                                                                                                  \
+  static const maam::RegisterAot register_##name(#name, &name);                                                      \
   static void name##Body(const maam::AotCall& call)

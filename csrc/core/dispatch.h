@@ -40,6 +40,6 @@ constexpr Isa avx512 = Isa::kAvx512;
 }  // namespace maam
 
 // For MAAM_KERNEL in an operator's cpu.cc.
-#define MAAM_REGISTER_KERNEL(kernel, isa)                                                           \
-  static const ::maam::RegisterVariant register_##kernel##_##isa(#kernel, ::maam::isa_names::isa,   \
+#define MAAM_REGISTER_KERNEL(kernel, isa)                                                         \
+  static const ::maam::RegisterVariant register_##kernel##_##isa(#kernel, ::maam::isa_names::isa, \
                                                                  reinterpret_cast<void (*)()>(kernel##_##isa));

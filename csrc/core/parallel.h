@@ -20,8 +20,7 @@ void RunTasks(int64_t tasks, void (*run)(void* context, int64_t task), void* con
 // Which thread ran a task must not matter to the result: that is how results stay the same for any thread count.
 template <class F>
 void ParallelFor(int64_t tasks, F&& f) {
-  internal::RunTasks(
-      tasks, [](void* context, int64_t task) { (*static_cast<F*>(context))(task); }, &f);
+  internal::RunTasks(tasks, [](void* context, int64_t task) { (*static_cast<F*>(context))(task); }, &f);
 }
 
 }  // namespace maam

@@ -104,9 +104,7 @@ MAAM_INLINE F32 Set(float x) { return {_mm256_set1_ps(x)}; }
 MAAM_INLINE F64 Set(double x) { return {_mm256_set1_pd(x)}; }
 MAAM_INLINE F32 Load(const float* p) { return {_mm256_loadu_ps(p)}; }
 MAAM_INLINE F64 Load(const double* p) { return {_mm256_loadu_pd(p)}; }
-MAAM_INLINE F32 Load(const Half* p) {
-  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
-}
+MAAM_INLINE F32 Load(const Half* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
 MAAM_INLINE F32 Load(const BFloat16* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
@@ -171,7 +169,9 @@ MAAM_INLINE V LoadVector(const typename V::Element* p) {
 }
 MAAM_INLINE F32 Load(const float* p) { return LoadVector<F32>(p); }
 MAAM_INLINE F64 Load(const double* p) { return LoadVector<F64>(p); }
-MAAM_INLINE F32 Load(const Half* p) { return {F32::Vector{ToFloat(p[0]), ToFloat(p[1]), ToFloat(p[2]), ToFloat(p[3])}}; }
+MAAM_INLINE F32 Load(const Half* p) {
+  return {F32::Vector{ToFloat(p[0]), ToFloat(p[1]), ToFloat(p[2]), ToFloat(p[3])}};
+}
 MAAM_INLINE F32 Load(const BFloat16* p) {
   return {F32::Vector{ToFloat(p[0]), ToFloat(p[1]), ToFloat(p[2]), ToFloat(p[3])}};
 }

@@ -176,9 +176,7 @@ class TestErrors:
 
     def test_dtype(self, mode):
         a, b = tensors((2, 2), 2)
-        self.check(
-            TypeError, r"branch 1: got dtype Float16, expected that of", a, b.astype(ms.float16)
-        )
+        self.check(TypeError, r"branch 1: got dtype Float16, expected that of", a, b.astype(ms.float16))
 
     def test_integers(self, pynative):
         a, b = tensors((2, 2), 2)
