@@ -1,9 +1,8 @@
 #include "core/isa.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <cstdlib>
+#include <fstream>
 
 #include "core/error.h"
 
@@ -62,10 +61,15 @@ Isa ActiveIsa() {
 
 void CapIsa(Isa cap) { Cap().store(cap, std::memory_order_relaxed); }
 
+// What one core can use. sysconf would answer for the whole package: 320 MiB on an AMD server of 32 MiB a core complex.
 int64_t LastLevelCacheBytes() {
   static const int64_t bytes = [] {
-    const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return l3 > 0 ? static_cast<int64_t>(l3) : int64_t{32} << 20;  // not reported on most ARM systems
+    int64_t kibibytes = 0;
+    for (int level : {3, 2}) {
+      std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(level) + "/size");
+      if (file >> kibibytes) break;  // "32768K"
+    }
+    return kibibytes > 0 ? kibibytes << 10 : int64_t{32} << 20;  // not reported by some virtual machines
   }();
   return bytes;
 }

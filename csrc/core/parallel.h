@@ -2,6 +2,8 @@
 // fork (a child gets a fresh pool) and live in a library that is never unloaded.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 #include "core/export.h"
@@ -22,5 +24,19 @@ template <class F>
 void ParallelFor(int64_t tasks, F&& f) {
   internal::RunTasks(tasks, [](void* context, int64_t task) { (*static_cast<F*>(context))(task); }, &f);
 }
+
+// Workers worth having for so many tasks, at least one.
+inline int64_t WorkersFor(int64_t tasks) { return std::clamp<int64_t>(tasks, 1, NumThreads()); }
+
+// As ParallelFor, for tasks that need working memory: calls f(worker, task), worker in [0, workers), and no two calls
+// with the same worker at a time.
+template <class F>
+void ParallelForWorkers(int64_t workers, int64_t tasks, F&& f) {
+  std::atomic<int64_t> next{0};
+  ParallelFor(workers, [&](int64_t worker) {
+    for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) f(worker, task);
+  });
+}
+
 
 }  // namespace maam

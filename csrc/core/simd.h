@@ -19,6 +19,7 @@
 #define MAAM_JOIN(a, b) MAAM_JOIN_(a, b)
 #define MAAM_VARIANT(name) MAAM_JOIN(name, MAAM_ISA)  // aggregate_forward -> aggregate_forward_avx2
 #define MAAM_INLINE static inline __attribute__((always_inline))
+#define MAAM_MEMBER inline __attribute__((always_inline))  // the same for member functions
 
 #if MAAM_X86
 #include <immintrin.h>
@@ -85,6 +86,21 @@ MAAM_INLINE F32 WherePositive(F32 condition, F32 value) {
 MAAM_INLINE F64 WherePositive(F64 condition, F64 value) {
   return {_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(condition.v, _mm512_setzero_pd(), _CMP_GT_OQ), value.v)};
 }
+// a0 b0 a1 b1 ... of the lower and of the upper halves.
+MAAM_INLINE F32 ZipLow(F32 a, F32 b) {
+  const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return {_mm512_permutex2var_ps(a.v, order, b.v)};
+}
+MAAM_INLINE F32 ZipHigh(F32 a, F32 b) {
+  const __m512i order = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return {_mm512_permutex2var_ps(a.v, order, b.v)};
+}
+MAAM_INLINE F64 ZipLow(F64 a, F64 b) {
+  return {_mm512_permutex2var_pd(a.v, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), b.v)};
+}
+MAAM_INLINE F64 ZipHigh(F64 a, F64 b) {
+  return {_mm512_permutex2var_pd(a.v, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), b.v)};
+}
 
 #elif defined(__AVX2__)
 
@@ -139,6 +155,18 @@ MAAM_INLINE F32 WherePositive(F32 condition, F32 value) {
 }
 MAAM_INLINE F64 WherePositive(F64 condition, F64 value) {
   return {_mm256_and_pd(_mm256_cmp_pd(condition.v, _mm256_setzero_pd(), _CMP_GT_OQ), value.v)};
+}
+MAAM_INLINE F32 ZipLow(F32 a, F32 b) {
+  return {_mm256_permute2f128_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v), 0x20)};
+}
+MAAM_INLINE F32 ZipHigh(F32 a, F32 b) {
+  return {_mm256_permute2f128_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v), 0x31)};
+}
+MAAM_INLINE F64 ZipLow(F64 a, F64 b) {
+  return {_mm256_permute2f128_pd(_mm256_unpacklo_pd(a.v, b.v), _mm256_unpackhi_pd(a.v, b.v), 0x20)};
+}
+MAAM_INLINE F64 ZipHigh(F64 a, F64 b) {
+  return {_mm256_permute2f128_pd(_mm256_unpacklo_pd(a.v, b.v), _mm256_unpackhi_pd(a.v, b.v), 0x31)};
 }
 
 #else
@@ -203,6 +231,10 @@ MAAM_INLINE F64 WherePositive(F64 condition, F64 value) {
   const Mask keep = condition.v > F64::Vector{};
   return {(F64::Vector)((Mask)value.v & keep)};
 }
+MAAM_INLINE F32 ZipLow(F32 a, F32 b) { return {F32::Vector{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
+MAAM_INLINE F32 ZipHigh(F32 a, F32 b) { return {F32::Vector{a.v[2], b.v[2], a.v[3], b.v[3]}}; }
+MAAM_INLINE F64 ZipLow(F64 a, F64 b) { return {F64::Vector{a.v[0], b.v[0]}}; }
+MAAM_INLINE F64 ZipHigh(F64 a, F64 b) { return {F64::Vector{a.v[1], b.v[1]}}; }
 
 #endif
 
@@ -245,6 +277,32 @@ MAAM_INLINE void StoreFirst(T* p, Vec<T> x, int64_t n) {
   Store(buffer, x);
   std::memcpy(p, buffer, static_cast<size_t>(n) * sizeof(T));
 }
+#if defined(__AVX512F__)  // masked accesses touch no other byte either, and need no trip through the stack
+MAAM_INLINE F32 LoadFirst(const float* p, int64_t n) {
+  return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p)};
+}
+MAAM_INLINE F64 LoadFirst(const double* p, int64_t n) {
+  return {_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), p)};
+}
+MAAM_INLINE void StoreFirst(float* p, F32 x, int64_t n) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), x.v);
+}
+MAAM_INLINE void StoreFirst(double* p, F64 x, int64_t n) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), x.v);
+}
+#endif
+
+// The vector as it reads back from memory of type T: rounded to T where that is narrower.
+template <class T>
+MAAM_INLINE Vec<T> RoundTo(Vec<T> x) {
+  if constexpr (sizeof(T) == sizeof(typename Vec<T>::Element)) {
+    return x;
+  } else {
+    T buffer[Vec<T>::kLanes];
+    Store(buffer, x);
+    return Load(buffer);
+  }
+}
 
 // Sum of the lanes in double, always in the same order.
 template <class V>
@@ -254,6 +312,13 @@ MAAM_INLINE double SumLanes(V x) {
   double sum = 0;
   for (int i = 0; i < V::kLanes; ++i) sum += static_cast<double>(lanes[i]);
   return sum;
+}
+
+// Asks for the cache lines of [p, p + bytes) to be brought into the L2 cache.
+MAAM_INLINE void Prefetch(const void* p, int64_t bytes) {
+  const char* first = static_cast<const char*>(p);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(first + i, 0, 2);
+  __builtin_prefetch(first + bytes - 1, 0, 2);
 }
 
 // Streaming stores are weakly ordered: a fence before another thread is told that the data is there.

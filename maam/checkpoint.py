@@ -1,0 +1,97 @@
+"""Checkpoints in MindSpore's own format, written atomically, with a CRC and what is needed to rebuild the model."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor
+
+from .errors import MaamError
+from .files import atomic_path
+
+_META = "maam"
+# How MindSpore ends a checkpoint saved with crc_check=True: this tag and ten big-endian bytes of CRC-32.
+_CRC_TAG, _CRC_BYTES = b"crc_num", 10
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        path: where it came from.
+        parameters: values by parameter name.
+        meta: what :func:`save` was given, or None for a file written by other programs.
+    """
+
+    path: Path
+    parameters: dict[str, Parameter]
+    meta: dict[str, Any] | None
+
+    def load_into(self, targets: Iterable[Parameter]) -> None:
+        """Copy values into `targets` by name; entries of the file without a target are ignored.
+
+        Raises:
+            MaamError: a target is missing from the file or has another shape or dtype; no target is changed then.
+        """
+        targets = list(targets)
+        for target in targets:
+            value = self.parameters.get(target.name)
+            got = "nothing" if value is None else f"{value.dtype} {value.shape}"
+            expected = f"{target.dtype} {target.shape}"
+            if got != expected:
+                raise MaamError(f"checkpoint {self.path}: parameter {target.name} is {got}, expected {expected}")
+        for target in targets:
+            target.set_data(self.parameters[target.name].value())
+
+
+def save(path: Path, parameters: Iterable[Parameter], meta: dict[str, Any]) -> None:
+    """Write `parameters` (once per name) and the JSON-able `meta` to `path`, replacing it in one step."""
+    # The meta entry goes first: a file that was cut off anywhere behind it is known for ours, and must end with a CRC.
+    text = Tensor(np.frombuffer(json.dumps(meta).encode(), np.uint8))
+    values = {_META: text, **{parameter.name: parameter for parameter in parameters}}
+    entries = [{"name": name, "data": value} for name, value in values.items()]
+    with atomic_path(path) as temporary:
+        ms.save_checkpoint(entries, str(temporary), crc_check=True)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint of this package or of `mindspore.save_checkpoint`.
+
+    Raises:
+        MaamError: no such file, or a damaged one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MaamError(f"checkpoint {path}: got no such file, expected a .ckpt file")
+    if path.suffix != ".ckpt":
+        raise MaamError(f"checkpoint {path}: got suffix {path.suffix!r}, expected '.ckpt'")
+    checked = _check_crc(path)
+    try:
+        parameters = ms.load_checkpoint(str(path))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise MaamError(f"checkpoint {path}: damaged, or not a checkpoint; use another copy") from error
+    meta = parameters.pop(_META, None)
+    if meta is not None and not checked:
+        raise MaamError(f"checkpoint {path}: damaged (it was cut off); use another copy")
+    return Checkpoint(path, parameters, None if meta is None else json.loads(meta.asnumpy().tobytes()))
+
+
+def _check_crc(path: Path) -> bool:
+    """Whether the file carries a CRC-32, as those of :func:`save` do; raises when it is wrong."""
+    content = memoryview(path.read_bytes())
+    tail = len(_CRC_TAG) + _CRC_BYTES
+    if bytes(content[-tail:-_CRC_BYTES]) != _CRC_TAG:
+        return False
+    expected = int.from_bytes(content[-_CRC_BYTES:], "big")
+    got = binascii.crc32(content[:-tail])
+    if got != expected:
+        raise MaamError(f"checkpoint {path}: damaged (CRC-32 is {got:08x}, expected {expected:08x}); use another copy")
+    return True

@@ -1,0 +1,48 @@
+"""`maam eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import CHECKPOINT_NAME
+from ..errors import MaamError
+from .common import BatchSize, Data, Impl, TestImages
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A .ckpt file, or the run folder of maam train.")],
+    data: Data = None,
+    impl: Impl = "auto",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Model of a checkpoint that was not written by maam train.", show_default=False),
+    ] = None,
+    batch_size: BatchSize = 64,
+    test_images: TestImages = None,
+) -> None:
+    """Evaluate a checkpoint on the test images: accuracy, and precision, recall and F1 averaged over classes."""
+    from ..checkpoint import load
+    from ..data import load_data
+    from ..evaluate import evaluate as evaluate_net
+    from ..evaluate import restore_model
+
+    source = load(checkpoint / CHECKPOINT_NAME if checkpoint.is_dir() else checkpoint)
+    images = load_data(data)
+    if source.meta is not None and source.meta["data"] != images.name:
+        raise MaamError(
+            f"checkpoint {source.path}: it was trained on {source.meta['data']}, but --data gives {images.name}"
+        )
+    test_set = images.test.head(test_images)
+    metrics = evaluate_net(restore_model(source, test_set, impl, preset), test_set, batch_size)
+    for name, value in (
+        ("test images", f"{len(test_set):,} of {images.name}"),
+        ("loss", f"{metrics.loss:.4f}"),
+        ("accuracy", f"{metrics.accuracy:.4f}"),
+        ("macro precision", f"{metrics.macro_precision:.4f}"),
+        ("macro recall", f"{metrics.macro_recall:.4f}"),
+        ("macro F1", f"{metrics.macro_f1:.4f}"),
+    ):
+        typer.echo(f"{name:<16} {value}")

@@ -1,0 +1,142 @@
+"""`maam train`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..config import CHECKPOINT_NAME, TrainConfig
+from ..errors import MaamError
+from ..interrupt import held_interrupts
+from .common import BatchSize, Data, Impl, Overrides, Preset, Seed, TestImages, TrainImages, parse_overrides
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+    from ..train import EpochRow, Trainer
+
+# Options that may differ from the interrupted run without making the resumed one a different run.
+_CHANGEABLE = ("epochs", "impl", "num_workers")
+
+
+def train(
+    context: typer.Context,
+    data: Data = None,
+    preset: Preset = "authors",
+    overrides: Overrides = None,
+    impl: Impl = "auto",
+    epochs: Annotated[int, typer.Option(help="Passes over the training images (the paper: 50).")] = 10,
+    batch_size: BatchSize = 64,
+    learning_rate: Annotated[float, typer.Option("--lr", help="Learning rate of Adam.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of Adam.")] = 1e-4,
+    amp: Annotated[
+        str, typer.Option(help="Mixed precision: O0 float32, O2 float16 with float32 batch norm, O3 float16.")
+    ] = "O0",
+    seed: Seed = 0,
+    num_workers: Annotated[
+        int, typer.Option("--workers", help="Threads that prepare images (at most the number of cores is used).")
+    ] = 4,
+    train_images: TrainImages = None,
+    test_images: TestImages = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder for last.ckpt and metrics.csv; must not hold a run yet. Default: runs/PRESET-TIME.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Continue an interrupted run: its folder or its last.ckpt. The settings of that run are used; "
+            "--epochs may be raised.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Train a classifier; test accuracy is printed after every epoch.
+
+    Ctrl-C stops after the current step and leaves a checkpoint from which --resume continues as if nothing had
+    happened.
+    """
+    options = {name: value for name, value in context.params.items() if name not in ("data", "out", "resume")}
+    options["overrides"] = parse_overrides(overrides)
+    with held_interrupts() as interrupted:
+        from ..data import load_data
+        from ..train import Trainer
+
+        if resume is None:
+            config, source, folder = TrainConfig(**options), None, _new_folder(out, preset)
+        elif out is None:
+            config, source, folder = _resumed(context, resume, options)
+        else:
+            raise MaamError("--out cannot be combined with --resume, which continues in the folder of its run")
+        _run(Trainer(config, load_data(data), source), folder, interrupted)
+
+
+def _new_folder(out: Path | None, preset: str) -> Path:
+    folder = out or Path("runs") / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if (folder / CHECKPOINT_NAME).exists():
+        raise MaamError(f"--out {folder}: it already holds a run; name another folder, or --resume {folder}")
+    return folder
+
+
+def _resumed(context: typer.Context, resume: Path, options: dict[str, Any]) -> tuple[TrainConfig, Checkpoint, Path]:
+    from ..checkpoint import load
+
+    source = load(resume / CHECKPOINT_NAME if resume.is_dir() else resume)
+    if source.meta is None:
+        raise MaamError(f"--resume {resume}: this checkpoint was not written by maam train")
+    return _resumed_config(context, TrainConfig(**source.meta["config"]), options), source, source.path.parent
+
+
+def _resumed_config(context: typer.Context, saved: TrainConfig, options: dict[str, Any]) -> TrainConfig:
+    """The configuration of the saved run, with the changeable options that were given on the command line."""
+    given = {
+        name: value
+        for name, value in options.items()
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    # Tuples come back from the checkpoint as lists.
+    for name, value in given.items():
+        before = asdict(saved)[name]
+        if name not in _CHANGEABLE and _as_lists(value) != _as_lists(before):
+            raise MaamError(f"--resume: {name} was {before!r} in that run, got {value!r}; start a new run to change it")
+    return replace(saved, **{name: value for name, value in given.items() if name in _CHANGEABLE})
+
+
+def _as_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_lists(entry) for name, entry in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _run(trainer: Trainer, folder: Path, interrupted: Callable[[], bool]) -> None:
+    from tqdm import tqdm
+
+    epochs = trainer.config.epochs
+    parameters = sum(parameter.size for parameter in trainer.net.trainable_params())
+    typer.echo(
+        f"{trainer.config.preset}: {parameters:,} parameters, {len(trainer.train_set):,} training and "
+        f"{len(trainer.test_set):,} test images of {trainer.data_name}, into {folder}"
+    )
+    with tqdm(total=epochs * trainer.steps, initial=trainer.step, unit="step", disable=None, leave=False) as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.update()
+
+        def on_epoch(row: EpochRow) -> None:
+            bar.write(
+                f"epoch {row.epoch:3d}/{epochs}  train loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}  "
+                f"test loss {row.test_loss:.4f}  accuracy {row.test_accuracy:.4f}  {row.images_per_second:.0f} images/s"
+            )
+
+        done = trainer.fit(folder, on_step, on_epoch, interrupted)
+    if not done:
+        typer.echo(f"stopped at step {trainer.step}; continue with: maam train --resume {folder}", err=True)
+        raise typer.Exit(130)

@@ -1,0 +1,59 @@
+"""A labelled image set in memory, and the choice between the embedded one and a CIFAR-10 folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MaamError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and labels of one split.
+
+    Attributes:
+        images: uint8 (count, channels, height, width), 0 to 255.
+        labels: int32 (count,), 0 to num_classes - 1.
+        classes: name of each class.
+        flip: whether a mirrored image still shows its class (False for digits).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    flip: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def head(self, count: int | None) -> ImageSet:
+        """The first `count` images (all of them for None)."""
+        if count is None:
+            return self
+        if not 1 <= count <= len(self):
+            raise MaamError(f"image count must be 1 to {len(self)} (the size of this set), got {count}")
+        return ImageSet(self.images[:count], self.labels[:count], self.classes, self.flip)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A training and a test set of the same classes."""
+
+    name: str
+    train: ImageSet
+    test: ImageSet
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.train.classes)
+
+
+def load_data(folder: str | Path | None = None) -> ImageData:
+    """CIFAR-10 from `folder` (official binary or python layout), or the embedded digits when it is None."""
+    from .cifar10 import load_cifar10
+    from .digits import load_digits
+
+    return load_digits() if folder is None else load_cifar10(folder)

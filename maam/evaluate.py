@@ -1,0 +1,105 @@
+"""Predictions and the figures computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from .checkpoint import Checkpoint
+from .data import ImageSet
+from .data.pipeline import NUM_WORKERS, eval_batches, iterate
+from .errors import MaamError
+from .models import create_model
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures over one image set: mean cross-entropy, accuracy, and precision, recall and F1 averaged over classes."""
+
+    loss: float
+    accuracy: float
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+
+
+def make_forward(net: nn.Cell) -> Callable[[Tensor], Tensor]:
+    """`net` compiled in GRAPH mode: images (B, C, H, W) -> logits (B, K). Set the net's train flag before a call."""
+
+    @ms.jit
+    def forward(images: Tensor) -> Tensor:
+        return net(images)
+
+    return forward
+
+
+def predict(
+    forward: Callable[[Tensor], Tensor], data: ImageSet, batch_size: int = 64, num_workers: int = NUM_WORKERS
+) -> np.ndarray:
+    """Logits float32 (len(data), num_classes) of all images in their order."""
+    batch_size = min(batch_size, len(data))
+    parts = []
+    for images, _ in iterate(eval_batches(data, batch_size, num_workers=num_workers)):
+        count = len(images)
+        if count < batch_size:
+            # A batch of another size would compile the whole graph a second time.
+            images = np.concatenate([images, np.zeros((batch_size - count, *images.shape[1:]), images.dtype)])
+        parts.append(forward(Tensor(images)).asnumpy()[:count])
+    return np.concatenate(parts).astype(np.float32)
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> Metrics:
+    """:class:`Metrics` of logits (count, K) against integer labels (count,); a class nobody predicts scores 0."""
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    log_sums = np.log(np.exp(shifted).sum(axis=1))
+    loss = float(np.mean(log_sums - shifted[np.arange(len(labels)), labels]))
+    predicted = logits.argmax(axis=1)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, predicted, labels=np.arange(logits.shape[1]), average="macro", zero_division=0
+    )
+    return Metrics(loss, float(accuracy_score(labels, predicted)), float(precision), float(recall), float(f1))
+
+
+def evaluate(net: nn.Cell, data: ImageSet, batch_size: int = 64) -> Metrics:
+    """:class:`Metrics` of `net` in inference mode on all images of `data`."""
+    net.set_train(False)
+    return score(predict(make_forward(net), data, batch_size), data.labels)
+
+
+def model_for(data: ImageSet, preset: str, impl: str, overrides: dict[str, Any]) -> nn.Cell:
+    """The model of `preset` for images and classes of `data`."""
+    channels, height, _ = data.images.shape[1:]
+    options = {"in_channels": channels, "image_size": height, **overrides}
+    for name, expected in (("in_channels", channels), ("image_size", height)):
+        if options[name] != expected:
+            raise MaamError(f"option {name} is {options[name]}, but the images of this data set have {expected}")
+    try:
+        return create_model(preset, len(data.classes), impl, **options)
+    except RuntimeError as error:
+        # impl="native" on a machine without the compiled kernels: the operator says why and what else there is.
+        raise MaamError(str(error)) from error
+
+
+def restore_model(checkpoint: Checkpoint, data: ImageSet, impl: str = "auto", preset: str | None = None) -> nn.Cell:
+    """The trained model of a checkpoint, ready for images like those of `data`.
+
+    Args:
+        checkpoint: written by ``maam train``, or by `mindspore.save_checkpoint` together with `preset`.
+        data: what the model will be evaluated on.
+        impl: as in :func:`maam.create_model`; any checkpoint loads into any implementation.
+        preset: needed only for a checkpoint that does not name its own.
+    """
+    config = {} if checkpoint.meta is None else checkpoint.meta["config"]
+    preset = preset or config.get("preset")
+    if preset is None:
+        raise MaamError(f"checkpoint {checkpoint.path}: it does not say which model it belongs to; name its --preset")
+    net = model_for(data, preset, impl, config.get("overrides", {}))
+    checkpoint.load_into(net.get_parameters())
+    return net

@@ -1,0 +1,161 @@
+"""The MAAM classifier: parallel branches, agent attention, 1x1 reduction, two dense layers.
+
+    A_i = AgentBlock_i(X)                  i = 1..N
+    G   = sum_i softmax(alpha)_i * A_i
+    F   = ReLU(BN(Conv1x1(G)))
+    y   = W2 ReLU(W1 flatten(F) + b1) + b2
+
+Parameters always belong to the plain cells (`agent<i>`, `fusion`, `reduce`, `classifier`). A fused implementation
+adopts those parameters, so both implementations have the same names, initial values and checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+
+import maam_ops
+
+from .config import MaamConfig
+
+
+class AgentBlock(nn.Cell):
+    """One branch: (conv - BN - ReLU) once per entry of `channels`, then max-pool.
+
+    Images (B, in_channels, S, S) -> (B, channels[-1], H, H) with H = ceil(S / stride) // pool.
+    """
+
+    def __init__(self, in_channels: int, channels: Sequence[int], kernel_size: int, stride: int, pool: int) -> None:
+        super().__init__()
+        cells: list[nn.Cell] = []
+        for index, width in enumerate(channels):
+            cells += [
+                nn.Conv2d(
+                    in_channels,
+                    width,
+                    kernel_size,
+                    stride=stride if index == 0 else 1,
+                    pad_mode="pad",
+                    padding=kernel_size // 2,
+                ),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            in_channels = width
+        if pool > 1:
+            cells.append(nn.MaxPool2d(pool, pool))
+        self.block = nn.SequentialCell(*cells)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class AgentAttention(nn.Cell):
+    """Weighted sum of N equal-shaped branches; the weights are softmax(attn_weights), learned, initially equal."""
+
+    def __init__(self, num_agents: int) -> None:
+        super().__init__()
+        self.attn_weights = Parameter(ops.ones((num_agents, 1, 1, 1), ms.float32), name="attn_weights")
+
+    def construct(self, branches: Sequence[Tensor]) -> Tensor:
+        weights = ops.softmax(self.attn_weights, 0)
+        # Starting from the first product spares the `0 + ...` that Python's sum() would put into the graph.
+        mixed = weights[0] * branches[0]
+        for index in range(1, len(branches)):
+            mixed = mixed + weights[index] * branches[index]
+        return mixed
+
+
+class BranchMean(nn.Cell):
+    """Plain mean of the branches: the ablation of agent attention."""
+
+    def construct(self, branches: Sequence[Tensor]) -> Tensor:
+        mixed = branches[0]
+        for index in range(1, len(branches)):
+            mixed = mixed + branches[index]
+        return mixed if len(branches) == 1 else mixed * (1.0 / len(branches))
+
+
+@contextmanager
+def _names_kept(cell: nn.Cell) -> Iterator[None]:
+    """Undo the renaming MindSpore does to shared parameters when a cell is assigned to an attribute."""
+    names = [(parameter, parameter.name) for parameter in cell.get_parameters()]
+    yield
+    for parameter, name in names:
+        parameter.name = name
+
+
+class MultiAgentModule(nn.Cell):
+    """Branches, their mix and the reduction, in plain cells: images (B, C, S, S) -> features (B, O, H, H)."""
+
+    def __init__(self, config: MaamConfig) -> None:
+        super().__init__()
+        agents = []
+        for index in range(config.num_agents):
+            agent = AgentBlock(
+                config.in_channels,
+                config.channels,
+                config.kernel_size[index],
+                config.stride[index],
+                config.pool[index],
+            )
+            setattr(self, f"agent{index + 1}", agent)
+            agents.append(agent)
+        # A plain tuple: a CellList would rename the parameters of its cells.
+        self._agents = tuple(agents)
+        resize = nn.AdaptiveAvgPool2d((config.grid, config.grid))
+        self._resizes = tuple(nn.Identity() if size == config.grid else resize for size in config.branch_sizes)
+        self.fusion = AgentAttention(config.num_agents) if config.attention else BranchMean()
+        self.reduce = nn.Identity()
+        if config.reduce:
+            width = config.reduce_channels
+            self.reduce = nn.SequentialCell(nn.Conv2d(config.channels[-1], width, 1), nn.BatchNorm2d(width), nn.ReLU())
+        self._stages = (self.fusion, self.reduce)
+
+    def fuse(self, config: MaamConfig, impl: str) -> None:
+        """Run mix and reduction through the fused operators from now on; the parameters stay where they are."""
+        if not (config.attention or config.reduce):
+            return
+        with _names_kept(self):
+            self.fused = self._fused_cell(config, impl)
+        self._stages = (self.fused, nn.Identity()) if config.attention else (self.fusion, self.fused)
+
+    def _fused_cell(self, config: MaamConfig, impl: str) -> nn.Cell:
+        if not config.attention:
+            return maam_ops.FusedReduce.from_cells(self.reduce[0], self.reduce[1], impl=impl)
+        alpha = self.fusion.attn_weights
+        if not config.reduce:
+            return maam_ops.FusedAgentAggregate.from_parameter(alpha, impl=impl)
+        return maam_ops.FusedAggregateReduce.from_cells(alpha, self.reduce[0], self.reduce[1], impl=impl)
+
+    def construct(self, x: Tensor) -> Tensor:
+        branches = []
+        for agent, resize in zip(self._agents, self._resizes):  # noqa: B905 - graph mode has no strict=
+            branches.append(resize(agent(x)))
+        return self._stages[1](self._stages[0](branches))
+
+
+class Maam(nn.Cell):
+    """The whole classifier: images (B, in_channels, S, S) float32 in [0, 1] -> logits (B, num_classes).
+
+    Args:
+        config: architecture.
+        num_classes: number of logits.
+        impl: "reference" stays with plain MindSpore cells; any other value is handed to the fused operators.
+    """
+
+    def __init__(self, config: MaamConfig, num_classes: int, impl: str) -> None:
+        super().__init__()
+        self.maam = MultiAgentModule(config)
+        self.classifier = nn.SequentialCell(
+            nn.Flatten(), nn.Dense(config.features, config.hidden), nn.ReLU(), nn.Dense(config.hidden, num_classes)
+        )
+        # After every plain cell exists: a fused cell draws random numbers too, which would shift the initial values.
+        if impl != "reference":
+            self.maam.fuse(config, impl)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.classifier(self.maam(x))

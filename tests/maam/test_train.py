@@ -1,0 +1,228 @@
+"""Training, resume, checkpoints and figures, on a model small enough for seconds."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor
+from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
+
+from maam import MaamError, checkpoint
+from maam.config import CHECKPOINT_NAME, METRICS_NAME, TrainConfig
+from maam.data import ImageData
+from maam.evaluate import evaluate, predict, restore_model, score
+from maam.files import atomic_path
+from maam.train import Trainer
+
+from .conftest import TINY
+
+CONFIG = TrainConfig(overrides=TINY, epochs=2, batch_size=32, train_images=128, test_images=50, seed=4)
+
+
+def state(trainer: Trainer) -> dict[str, np.ndarray]:
+    parameters = [*trainer.net.get_parameters(), *trainer.optimizer.get_parameters()]
+    return {parameter.name: parameter.asnumpy().copy() for parameter in parameters}
+
+
+@pytest.fixture(scope="module")
+def finished(digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Path, list[float]]:
+    """An uninterrupted run, its folder and its losses."""
+    folder = tmp_path_factory.mktemp("finished")
+    losses: list[float] = []
+    trainer = Trainer(CONFIG, digits)
+    assert trainer.fit(folder, lambda step, loss: losses.append(loss))
+    return trainer, folder, losses
+
+
+def test_run_folder_holds_checkpoint_and_one_row_per_epoch(finished: tuple) -> None:
+    trainer, folder, losses = finished
+    assert sorted(os.listdir(folder)) == [CHECKPOINT_NAME, METRICS_NAME]
+    with (folder / METRICS_NAME).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(int(row["epoch"]), int(row["step"])) for row in rows] == [(1, 4), (2, 8)]
+    assert float(rows[1]["train_loss"]) == pytest.approx(np.mean(losses[4:]))
+    assert float(rows[1]["test_accuracy"]) == trainer.rows[1].test_accuracy
+
+
+def test_training_lowers_the_loss(digits: ImageData) -> None:
+    trainer = Trainer(replace(CONFIG, epochs=5, learning_rate=1e-2, train_images=256), digits)
+    trainer.fit(None)
+    assert trainer.rows[-1].train_loss < 0.8 * trainer.rows[0].train_loss
+
+
+@pytest.mark.parametrize("stop_at", [4, 6])
+def test_stopped_and_resumed_run_equals_the_uninterrupted_one(
+    stop_at: int, finished: tuple, digits: ImageData, tmp_path: Path
+) -> None:
+    expected, _, losses = finished
+    seen: list[float] = []
+
+    def record(step: int, loss: float) -> None:
+        seen.append(loss)
+
+    assert not Trainer(CONFIG, digits).fit(tmp_path, record, stop=lambda: len(seen) == stop_at)
+    resumed = Trainer(CONFIG, digits, checkpoint.load(tmp_path / CHECKPOINT_NAME))
+    assert resumed.step == stop_at
+    assert resumed.fit(tmp_path, record)
+    assert seen == losses
+    for name, value in state(expected).items():
+        np.testing.assert_array_equal(state(resumed)[name], value, err_msg=name)
+    for row, other in zip(resumed.rows, expected.rows, strict=True):
+        assert (row.step, row.train_loss, row.test_accuracy) == (other.step, other.train_loss, other.test_accuracy)
+
+
+def test_checkpoint_restores_the_model_in_every_implementation(finished: tuple, digits: ImageData) -> None:
+    trainer, folder, _ = finished
+    source = checkpoint.load(folder / CHECKPOINT_NAME)
+    test_set = digits.test.head(CONFIG.test_images)
+    for impl in ("auto", "reference"):
+        metrics = evaluate(restore_model(source, test_set, impl), test_set, batch_size=32)
+        assert metrics.accuracy == trainer.rows[-1].test_accuracy
+        assert metrics.loss == pytest.approx(trainer.rows[-1].test_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("amp", ["O2", "O3"])
+def test_mixed_precision_trains_and_keeps_names(amp: str, finished: tuple, digits: ImageData, tmp_path: Path) -> None:
+    losses: list[float] = []
+    config = replace(CONFIG, amp=amp, epochs=1, impl="reference")
+    Trainer(config, digits).fit(tmp_path, lambda step, loss: losses.append(loss))
+    np.testing.assert_allclose(losses, finished[2][:4], rtol=2e-2)
+    assert losses != finished[2][:4]
+    names = checkpoint.load(tmp_path / CHECKPOINT_NAME).parameters.keys()
+    assert names == checkpoint.load(finished[1] / CHECKPOINT_NAME).parameters.keys()
+
+
+def test_loss_that_is_not_finite_ends_the_run(digits: ImageData, tmp_path: Path) -> None:
+    trainer = Trainer(CONFIG, digits)
+    weight = trainer.net.classifier[3].weight
+    weight.set_data(Tensor(np.full(weight.shape, np.nan, np.float32)))
+    with pytest.raises(MaamError, match=r"the loss is nan at step 0; lower the learning rate"):
+        trainer.fit(tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be 0 to 4294967295, got -1"),
+        ({"learning_rate": float("nan")}, "learning rate must be a positive number, got nan"),
+        ({"weight_decay": -1.0}, "weight decay must be a number of at least 0, got -1.0"),
+        ({"amp": "O1"}, "amp must be one of O0, O2, O3, got 'O1'"),
+    ],
+)
+def test_bad_settings_are_named(change: dict, message: str) -> None:
+    with pytest.raises(MaamError, match=message):
+        replace(CONFIG, **change)
+
+
+def test_image_size_must_be_that_of_the_data(digits: ImageData) -> None:
+    with pytest.raises(MaamError, match="option image_size is 16, but the images of this data set have 32"):
+        Trainer(replace(CONFIG, overrides={"image_size": 16}), digits)
+
+
+def save_small(path: Path, value: float = 1.0) -> list[Parameter]:
+    parameters = [Parameter(Tensor(np.full((2, 3), value, np.float32)), name=name) for name in ("a", "b")]
+    checkpoint.save(path, parameters, {"config": {}})
+    return parameters
+
+
+def test_damaged_checkpoint_is_named_wherever_the_damage_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    save_small(path)
+    whole = path.read_bytes()
+    copies = [whole[:size] for size in range(len(whole))]
+    copies += [whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :] for at in range(len(whole))]
+    for content in copies:
+        path.write_bytes(content)
+        with pytest.raises(MaamError, match=r"checkpoint .*x\.ckpt: damaged"):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("none.ckpt", "got no such file"), ("x.txt", r"got suffix '\.txt', expected '\.ckpt'")]
+)
+def test_checkpoint_path_is_checked(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("hello")
+    with pytest.raises(MaamError, match=message):
+        checkpoint.load(tmp_path / name)
+
+
+def test_checkpoint_of_another_model_changes_nothing(tmp_path: Path) -> None:
+    save_small(tmp_path / "x.ckpt", value=5.0)
+    targets = [
+        Parameter(Tensor(np.zeros((2, 3), np.float32)), name="a"),
+        Parameter(Tensor(np.zeros((3, 2), np.float32)), name="b"),
+    ]
+    with pytest.raises(MaamError, match=r"parameter b is Float32 \(2, 3\), expected Float32 \(3, 2\)"):
+        checkpoint.load(tmp_path / "x.ckpt").load_into(targets)
+    assert not targets[0].asnumpy().any()
+    with pytest.raises(MaamError, match=r"parameter c is nothing, expected Float32 \(1,\)"):
+        checkpoint.load(tmp_path / "x.ckpt").load_into([Parameter(Tensor(np.zeros(1, np.float32)), name="c")])
+
+
+def test_failed_save_leaves_the_old_checkpoint_and_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.ckpt"
+    save_small(path)
+    before = path.read_bytes()
+
+    def disk_full(entries: list, name: str, **_: object) -> None:
+        Path(name).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(ms, "save_checkpoint", disk_full)
+    with pytest.raises(OSError, match="disk full"):
+        save_small(path, value=2.0)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["x.ckpt"]
+
+
+def test_atomic_path_keeps_suffix_and_folder(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a.csv") as temporary:
+        assert temporary.parent == tmp_path and temporary.suffix == ".csv"
+        temporary.write_text("1")
+        assert not (tmp_path / "a.csv").exists()
+    assert os.listdir(tmp_path) == ["a.csv"]
+
+
+def test_plain_mindspore_checkpoint_needs_a_preset(tmp_path: Path, digits: ImageData) -> None:
+    path = tmp_path / "other.ckpt"
+    ms.save_checkpoint([{"name": "a", "data": Tensor(np.zeros(1, np.float32))}], str(path))
+    with pytest.raises(MaamError, match=r"does not say which model it belongs to; name its --preset"):
+        restore_model(checkpoint.load(path), digits.test)
+
+
+def test_figures_agree_with_scikit_learn(rng: np.random.Generator) -> None:
+    logits = rng.normal(size=(200, 5)).astype(np.float32)
+    logits[:, 4] = -15  # a class that is never predicted
+    labels = rng.integers(0, 5, 200)
+    metrics = score(logits, labels)
+    predicted = logits.argmax(1)
+    probabilities = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum(1, keepdims=True)
+    assert metrics.accuracy == np.mean(predicted == labels)
+    assert metrics.loss == pytest.approx(log_loss(labels, probabilities))
+    options = {"average": "macro", "zero_division": 0}
+    assert metrics.macro_f1 == pytest.approx(f1_score(labels, predicted, **options))
+    assert metrics.macro_precision == pytest.approx(precision_score(labels, predicted, **options))
+    assert metrics.macro_recall == pytest.approx(recall_score(labels, predicted, **options))
+
+
+def test_prediction_keeps_order_and_one_batch_shape(digits: ImageData) -> None:
+    shapes = []
+
+    def mean_of_rows(images: Tensor) -> Tensor:
+        shapes.append(images.shape)
+        return images.mean((1, 3))
+
+    data = digits.test.head(21)
+    logits = predict(mean_of_rows, data, batch_size=8)
+    np.testing.assert_allclose(logits, (data.images / np.float32(255)).mean((1, 3)), rtol=1e-5, atol=1e-6)
+    assert set(shapes) == {(8, 3, 32, 32)}
