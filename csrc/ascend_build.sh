@@ -30,10 +30,8 @@ compiler=$mindspore/lib/plugin/ascend/custom_compiler
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 mkdir -p "$build/op_host" "$build/op_kernel" "$install"
-for folder in "$csrc"/*/ascend; do
-  cp "$folder"/op_host/* "$build/op_host"
-  cp "$folder"/op_kernel/* "$build/op_kernel"
-done
+cp "$csrc"/*/ascend/op_host/* "$build/op_host"
+cp "$csrc"/*/ascend/op_kernel/* "$build/op_kernel"
 cp "$compiler"/*.py "$compiler"/*.sh "$build"
 cd "$build"
 "$python" setup.py --op_host_path op_host --op_kernel_path op_kernel --soc_version "$soc" --vendor_name "$vendor" \

@@ -17,6 +17,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
 EMULATOR = HERE / "emulator"
+SHARED = CSRC / "core" / "ascend" / "op_kernel"
 UB_BYTES = 192 * 1024
 CORES = 40  # vector cores of a 910B3
 MAX_CORES = 64
@@ -55,14 +56,14 @@ def build(harness: str, ascend_folder: Path) -> ctypes.CDLL:
     # Ascend C is compiled as C++17, so the kernels must be; no warning is let through.
     command = [compiler(), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     digest = hashlib.sha256(" ".join(command).encode())
-    for source in [*sources, CSRC / "core" / "dtype.h"]:
+    for source in [*sources, *sorted(SHARED.iterdir()), CSRC / "core" / "dtype.h"]:
         digest.update(source.name.encode() + source.read_bytes())
     cache = Path(tempfile.gettempdir()) / f"maam_ops_emulator_{os.getuid()}"
     cache.mkdir(mode=0o700, exist_ok=True)
     library = cache / f"{digest.hexdigest()[:24]}.so"
     if not library.exists():
         beside = cache / f"{library.name}.{os.getpid()}"
-        includes = [f"-I{folder}" for folder in (ascend_folder, EMULATOR, CSRC)]
+        includes = [f"-I{folder}" for folder in (ascend_folder, EMULATOR, SHARED, CSRC)]
         subprocess.run([*command, *includes, str(HERE / harness), "-o", str(beside)], check=True)
         beside.replace(library)
     return ctypes.CDLL(str(library))
@@ -84,11 +85,13 @@ class Fault:
 
 
 def plant(faults: Sequence[Fault], folder: Path, copy: Path) -> None:
-    """Copies an operator's folder with every fault in it, asleep: fault i is active while `planted_fault` is i.
+    """Copies an operator's sources with every fault in them, asleep: fault i is active while `planted_fault` is i.
 
     One library then serves all faults, where a build for each would take most of the tests' time.
     """
     shutil.copytree(folder, copy)
+    for header in SHARED.iterdir():  # found before the original, as it lies beside what includes it
+        shutil.copy(header, copy / "op_kernel")
     for number, fault in enumerate(faults):
         path = copy / fault.file
         source = path.read_text()
@@ -98,8 +101,8 @@ def plant(faults: Sequence[Fault], folder: Path, copy: Path) -> None:
         else:
             both = f"if (planted_fault == {number}) {{ {fault.new} }} else {{ {fault.old} }}"
         path.write_text(source.replace(fault.old, both))
-    for path in copy.glob("op_kernel/*_tiling.h"):
-        path.write_text(path.read_text() + "\ninline int planted_fault = -1;\n")
+    for path in copy.glob("op_kernel/*.h"):
+        path.write_text(path.read_text().replace("#pragma once", "#pragma once\nextern int planted_fault;", 1))
 
 
 def wake(library: ctypes.CDLL, number: int) -> None:

@@ -11,6 +11,7 @@ from tests.ascend.emulated import Fault, KernelFault
 FORWARD = "op_kernel/agent_aggregate_kernel.h"
 BACKWARD = "op_kernel/agent_aggregate_grad_kernel.h"
 COMMON = "op_kernel/agent_aggregate_common.h"
+SHARED = "op_kernel/maam_ascend.h"
 WRONG_RESULT = "error|dA_|d alpha"
 
 FAULTS = (
@@ -47,14 +48,14 @@ FAULTS = (
     ),
     Fault(
         "misaligned tail copy",
-        COMMON,
+        SHARED,
         "AscendC::DataCopyPad(dst, src, params, no_padding);",
         "AscendC::DataCopy(dst, src, count);",
         "not a multiple of 32",
     ),
     Fault(
         "misaligned local address",
-        COMMON,
+        SHARED,
         "AscendC::DataCopyPad(dst, src, params, no_padding);",
         "AscendC::DataCopyPad(dst[1], src, params, no_padding);",
         "not aligned to 32 bytes",
@@ -74,8 +75,8 @@ FAULTS = (
         "accessed in a global tensor|read before it was written",
     ),
     Fault("missing event", COMMON, "Order<HardEvent::V_S>(pipe);", "", "S reads what pipe V may still be writing"),
-    Fault("missing SetFlag", COMMON, "AscendC::SetFlag<event>(id);", "", "without a SetFlag: would hang"),
-    Fault("missing WaitFlag", COMMON, "AscendC::WaitFlag<event>(id);", "", "may still be writing"),
+    Fault("missing SetFlag", SHARED, "AscendC::SetFlag<event>(id);", "", "without a SetFlag: would hang"),
+    Fault("missing WaitFlag", SHARED, "AscendC::WaitFlag<event>(id);", "", "may still be writing"),
     Fault(
         "missing event before d alpha leaves",
         BACKWARD,

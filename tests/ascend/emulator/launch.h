@@ -6,6 +6,9 @@
 #include "emulator/device.h"
 #include "register/op_def_registry.h"
 
+// Which planted fault is active; the product's kernels know nothing of it.
+int planted_fault = -1;
+
 namespace emulator {
 
 constexpr int kMaxCores = 64;

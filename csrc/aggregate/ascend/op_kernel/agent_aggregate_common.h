@@ -1,47 +1,14 @@
-// What the forward and the backward kernel share: the softmax of alpha, a core's range, and copies with a tail.
+// What the forward and the backward kernel share: the softmax of alpha and a core's range.
 #pragma once
 
 #include "agent_aggregate_tiling.h"
-#include "kernel_operator.h"
+#include "maam_ascend.h"
 
 namespace aggregate {
 
-using AscendC::GlobalTensor;
-using AscendC::HardEvent;
-using AscendC::LocalTensor;
-using AscendC::TPipe;
+using namespace maam_ascend;
 
 constexpr uint32_t kRow = 8;  // floats of one data block: a value per branch
-
-template <class T>
-struct IsFloat {
-  static constexpr bool value = false;
-};
-template <>
-struct IsFloat<float> {
-  static constexpr bool value = true;
-};
-
-// Pipe B of event A_B waits for what pipe A has been given so far.
-template <HardEvent event>
-__aicore__ inline void Order(TPipe* pipe) {
-  const event_t id = static_cast<event_t>(pipe->FetchEventID(event));
-  AscendC::SetFlag<event>(id);
-  AscendC::WaitFlag<event>(id);
-}
-
-template <class T>
-__aicore__ inline void CopyIn(const LocalTensor<T>& dst, const GlobalTensor<T>& src, uint32_t count) {
-  const AscendC::DataCopyExtParams params{1, static_cast<uint32_t>(count * sizeof(T)), 0, 0, 0};
-  const AscendC::DataCopyPadExtParams<T> no_padding{};
-  AscendC::DataCopyPad(dst, src, params, no_padding);
-}
-
-template <class T>
-__aicore__ inline void CopyOut(const GlobalTensor<T>& dst, const LocalTensor<T>& src, uint32_t count) {
-  const AscendC::DataCopyExtParams params{1, static_cast<uint32_t>(count * sizeof(T)), 0, 0, 0};
-  AscendC::DataCopyPad(dst, src, params);
-}
 
 // weights = softmax(alpha) with the maximum subtracted. `buffer` holds kRow floats. The values reach the vector unit as
 // scalar operands of its instructions: no tensor of weights is ever made.
