@@ -169,6 +169,7 @@ class Core {
   std::vector<uint8_t> memory;
   Statistics statistics;
   int allocated_tensors = 0;
+  uint32_t last_read_of_written_memory = 0;  // instruction of pipe MTE2
 
  private:
   using EventKey = std::tuple<pipe_t, pipe_t, int>;

@@ -25,6 +25,7 @@ class Device {
     const Region& region = Find(from, bytes, "read");
     core.statistics.gm_read += bytes;
     if (!region.writable) return;
+    core.last_read_of_written_memory = core.Issued(PIPE_MTE2);
     ForEachElement(region, from, bytes, [&](uint64_t i) {
       const int writer = region.writer[i];
       if (writer < 0) throw Fault("global memory " + region.name + " read before it was written");
@@ -36,7 +37,7 @@ class Device {
     });
   }
 
-  void WriteGlobal(Core& core, const void* to, uint64_t bytes) {
+  void WriteGlobal(Core& core, const void* to, uint64_t bytes, uint32_t epoch) {
     Region& region = Find(to, bytes, "written");
     core.statistics.gm_written += bytes;
     if (!region.writable) throw Fault("input " + region.name + " is written");
@@ -46,7 +47,7 @@ class Device {
                     " both write byte " + std::to_string(2 * i) + " of " + region.name);
       }
       region.writer[i] = static_cast<int16_t>(core.index);
-      region.epoch[i] = core.Issued(PIPE_MTE3);
+      region.epoch[i] = epoch;
     });
   }
 

@@ -110,7 +110,20 @@ class GlobalTensor {
   }
   T* Write(uint64_t count) const {
     Check(count);
-    emulator::ThisCore().device->WriteGlobal(emulator::ThisCore(), data_, count * sizeof(T));
+    emulator::Core& core = emulator::ThisCore();
+    core.device->WriteGlobal(core, data_, count * sizeof(T), core.Issued(PIPE_MTE3));
+    return data_;
+  }
+  // By a synchronous call of the cube: visible to this core at once.
+  T* WriteByCube(uint64_t count) const {
+    Check(count);
+    emulator::Core& core = emulator::ThisCore();
+    core.device->WriteGlobal(core, data_, count * sizeof(T), 0);
+    return data_;
+  }
+  // Without any traffic.
+  const T* Peek(uint64_t count) const {
+    Check(count);
     return data_;
   }
 
