@@ -1,9 +1,9 @@
 """agent_aggregate as Triton kernels, for triton-ascend. Importable only where ``triton`` is.
 
 The same structure as the Ascend C kernels: one sweep forward; one sweep backward that leaves a row of dot products for
-each program; and a kernel that adds the rows in order. ``size`` is the number of elements of a branch, ``count`` the number
-of branches (2 to 8), ``block`` the elements of a program: launch cdiv(size, block) programs. Kernels take eight branches,
-of which those from ``count`` on are never touched.
+each program; and a kernel that adds the rows in order. ``size`` is the number of elements of a branch, ``count`` the
+number of branches (2 to 8), ``block`` the elements of a program: launch cdiv(size, block) programs. Kernels take eight
+branches, of which those from ``count`` on are never touched.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def branch(k: tl.constexpr, a0, a1, a2, a3, a4, a5, a6, a7):
         else a6
         if k == 6
         else a7
-    )  # noqa: E501
+    )
 
 
 @triton.jit

@@ -24,6 +24,9 @@ FAULTS = (
         "CopyOut(g_[begin], out, count); out_.FreeTensor(out);",
         "MTE3 reads what pipe V may still be writing",
     ),
+    Fault(
+        "EnQue twice", FORWARD, "out_.EnQue(out);", "out_.EnQue(out); out_.EnQue(out);", "not fresh from AllocTensor"
+    ),
     Fault("missing FreeTensor", FORWARD, "in_.FreeTensor(in);", "", "no free buffer in the queue"),
     Fault(
         "use after free",
@@ -77,6 +80,20 @@ FAULTS = (
     Fault("missing event", COMMON, "Order<HardEvent::V_S>(pipe);", "", "S reads what pipe V may still be writing"),
     Fault("missing SetFlag", SHARED, "AscendC::SetFlag<event>(id);", "", "without a SetFlag: would hang"),
     Fault("missing WaitFlag", SHARED, "AscendC::WaitFlag<event>(id);", "", "may still be writing"),
+    Fault(
+        "sums of the tiles not set to 0",
+        BACKWARD,
+        "AscendC::Duplicate(totals, 0.0f, static_cast<int32_t>(kRow));",
+        "",
+        "read before it was written",
+    ),
+    Fault(
+        "an input is written",
+        BACKWARD,
+        "CopyOut(dbranches_[k][begin], out, count);",
+        "CopyOut(branches_[k][begin], out, count);",
+        "input A_0 is written",
+    ),
     Fault(
         "missing event before d alpha leaves",
         BACKWARD,

@@ -1,7 +1,7 @@
 """Run by test_triton.py in a process of its own: Triton decides at import whether it interprets.
 
-`lower` brings the kernels to Ascend's MLIR for the 910B3; `interpret` runs them and compares with NumPy. Needs triton-ascend
-and NumPy alone: no torch, no CANN, no card.
+`lower` brings the kernels to Ascend's MLIR for the 910B3; `interpret` runs them and compares with NumPy. Needs
+triton-ascend and NumPy alone: no torch, no CANN, no card.
 """
 
 from __future__ import annotations
