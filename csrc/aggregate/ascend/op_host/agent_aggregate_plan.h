@@ -20,11 +20,11 @@ struct Device {
 
 // Bytes of Unified Buffer for each element of a tile: queues are double-buffered, and half types bring float32 copies.
 inline uint64_t ForwardBytesPerElement(uint64_t element_bytes) {
-  const uint64_t queues = 2 * 2 * element_bytes;         // A_i, G
-  return queues + (element_bytes == 4 ? 0 : 2 * 4);      // A_i and the sum, widened
+  const uint64_t queues = 2 * 2 * element_bytes;     // A_i, G
+  return queues + (element_bytes == 4 ? 0 : 2 * 4);  // A_i and the sum, widened
 }
 inline uint64_t BackwardBytesPerElement(uint64_t element_bytes) {
-  const uint64_t queues = 3 * 2 * element_bytes;         // dG, A_i, dA_i
+  const uint64_t queues = 3 * 2 * element_bytes;           // dG, A_i, dA_i
   const uint64_t copies = element_bytes == 4 ? 0 : 2 * 4;  // dG and A_i, widened
   return queues + copies;
 }

@@ -47,8 +47,8 @@ inline AgentReduceTiling Plan(const Device& device, const Shape& shape, uint64_t
   tiling.blocks = static_cast<uint32_t>((shape.pixels + tiling.block - 1) / tiling.block);
   tiling.workers = device.workers;
   const uint64_t vectors = 2 * RoundUpTo(shape.outputs, 8) * sizeof(float);
-  const uint64_t row = 2 * RoundUpTo(tiling.block, 8) * sizeof(float) +
-                       2 * RoundUpTo(tiling.block, 32 / element_bytes) * element_bytes;
+  const uint64_t row =
+      2 * RoundUpTo(tiling.block, 8) * sizeof(float) + 2 * RoundUpTo(tiling.block, 32 / element_bytes) * element_bytes;
   tiling.rows = static_cast<uint32_t>(std::min<uint64_t>(shape.outputs, (device.ub_bytes - vectors) / row));
   return tiling;
 }

@@ -1,9 +1,9 @@
 // F = ReLU(scale * (W G) + shift) by output channel: 1x1 convolution, folded batch normalisation and ReLU, inference.
 //
-// G is (B, C, pixels) as it lies in memory, so W G is a matrix product of each image without any transposition. The cube
-// leaves a block of it, float32, in this worker's part of the workspace: on these chips the vector cores are reached
-// through global memory in any case, and the block is small enough to stay in the L2 cache. The vector part reads it back,
-// scales, shifts, clips, rounds once and writes F.
+// G is (B, C, pixels) as it lies in memory, so W G is a matrix product of each image without any transposition. The
+// cube leaves a block of it, float32, in this worker's part of the workspace: on these chips the vector cores are
+// reached through global memory in any case, and the block is small enough to stay in the L2 cache. The vector part
+// reads it back, scales, shifts, clips, rounds once and writes F.
 #pragma once
 
 #include "agent_reduce_tiling.h"
@@ -61,7 +61,7 @@ class Inference {
   }
 
  private:
-  static constexpr uint32_t kFloats = 8;                  // of a data block
+  static constexpr uint32_t kFloats = 8;  // of a data block
   static constexpr uint32_t kElements = 32 / sizeof(T);
 
   // scale and shift are read by the scalar unit, one value for each row.

@@ -20,10 +20,10 @@ enum pipe_t { PIPE_S, PIPE_V, PIPE_M, PIPE_MTE1, PIPE_MTE2, PIPE_MTE3, PIPE_FIX,
 namespace emulator {
 
 constexpr uint32_t kPipes = PIPE_ALL;
-constexpr uint32_t kBlock = 32;    // bytes of a data block: the alignment of local addresses
-constexpr uint32_t kWord = 4;      // granularity of the ordering check
-constexpr int kPoison = 0xFF;      // four such bytes are a float NaN, two a half and a bfloat16 NaN
-constexpr int kEventIds = 8;       // of each pair of pipes
+constexpr uint32_t kBlock = 32;          // bytes of a data block: the alignment of local addresses
+constexpr uint32_t kWord = 4;            // granularity of the ordering check
+constexpr int kPoison = 0xFF;            // four such bytes are a float NaN, two a half and a bfloat16 NaN
+constexpr int kEventIds = 8;             // of each pair of pipes
 constexpr uint32_t kMaxBurst = 2097151;  // longest blockLen of DataCopyPad, in bytes
 
 constexpr uint64_t kSystemWorkspace = 16 * 1024 * 1024;  // what the library keeps for itself, before the operator's own
@@ -58,8 +58,8 @@ struct Region {
   uint64_t bytes;
   bool writable;
   std::string name;
-  std::vector<int16_t> writer;   // core that wrote two bytes, -1 if none
-  std::vector<uint32_t> epoch;   // and its MTE3 instruction
+  std::vector<int16_t> writer;  // core that wrote two bytes, -1 if none
+  std::vector<uint32_t> epoch;  // and its MTE3 instruction
 };
 
 struct Statistics {
@@ -181,7 +181,8 @@ class Core {
   void CheckAfterWrite(const Word& word, const char* verb) const {
     if (!IsOrdered(word.write_pipe, word.write)) {
       throw Fault(std::string("pipe ") + Name(pipe_) + " " + verb + " what pipe " +
-                  Name(static_cast<pipe_t>(word.write_pipe)) + " may still be writing: no event or barrier between them");
+                  Name(static_cast<pipe_t>(word.write_pipe)) +
+                  " may still be writing: no event or barrier between them");
     }
   }
   static std::string EventText(const char* call, pipe_t from, pipe_t to, int id) {

@@ -16,10 +16,10 @@ using QuePosition = TPosition;
 enum class HardEvent { MTE2_V, V_MTE2, V_MTE3, MTE3_V, MTE2_S, S_MTE2, S_V, V_S, S_MTE3, MTE3_S, MTE2_MTE3, MTE3_MTE2 };
 
 inline std::pair<pipe_t, pipe_t> PipesOf(HardEvent event) {
-  constexpr std::pair<pipe_t, pipe_t> pipes[] = {
-      {PIPE_MTE2, PIPE_V}, {PIPE_V, PIPE_MTE2}, {PIPE_V, PIPE_MTE3}, {PIPE_MTE3, PIPE_V},
-      {PIPE_MTE2, PIPE_S}, {PIPE_S, PIPE_MTE2}, {PIPE_S, PIPE_V},    {PIPE_V, PIPE_S},
-      {PIPE_S, PIPE_MTE3}, {PIPE_MTE3, PIPE_S}, {PIPE_MTE2, PIPE_MTE3}, {PIPE_MTE3, PIPE_MTE2}};
+  constexpr std::pair<pipe_t, pipe_t> pipes[] = {{PIPE_MTE2, PIPE_V}, {PIPE_V, PIPE_MTE2},    {PIPE_V, PIPE_MTE3},
+                                                 {PIPE_MTE3, PIPE_V}, {PIPE_MTE2, PIPE_S},    {PIPE_S, PIPE_MTE2},
+                                                 {PIPE_S, PIPE_V},    {PIPE_V, PIPE_S},       {PIPE_S, PIPE_MTE3},
+                                                 {PIPE_MTE3, PIPE_S}, {PIPE_MTE2, PIPE_MTE3}, {PIPE_MTE3, PIPE_MTE2}};
   return pipes[static_cast<int>(event)];
 }
 

@@ -36,10 +36,12 @@ void VectorCall(const LocalTensor<T>& dst, uint32_t count, F&& f, const Source&.
 inline void Duplicate(const LocalTensor<float>& dst, float value, int32_t count) {
   VectorCall(dst, count, [=] { return value; });
 }
-inline void Add(const LocalTensor<float>& dst, const LocalTensor<float>& a, const LocalTensor<float>& b, int32_t count) {
+inline void Add(const LocalTensor<float>& dst, const LocalTensor<float>& a, const LocalTensor<float>& b,
+                int32_t count) {
   VectorCall(dst, count, [](float x, float y) { return x + y; }, a, b);
 }
-inline void Mul(const LocalTensor<float>& dst, const LocalTensor<float>& a, const LocalTensor<float>& b, int32_t count) {
+inline void Mul(const LocalTensor<float>& dst, const LocalTensor<float>& a, const LocalTensor<float>& b,
+                int32_t count) {
   VectorCall(dst, count, [](float x, float y) { return x * y; }, a, b);
 }
 inline void Adds(const LocalTensor<float>& dst, const LocalTensor<float>& src, float scalar, int32_t count) {
@@ -83,7 +85,8 @@ inline void ReduceSum(const LocalTensor<float>& dst, const LocalTensor<float>& s
   float total = 0;
   for (uint32_t r = 0; r < repeats; ++r) {
     float lanes[kRepeat] = {};
-    for (uint32_t i = 0; i < kRepeat && r * kRepeat + i < static_cast<uint32_t>(count); ++i) lanes[i] = in[r * kRepeat + i];
+    for (uint32_t i = 0; i < kRepeat && r * kRepeat + i < static_cast<uint32_t>(count); ++i)
+      lanes[i] = in[r * kRepeat + i];
     for (uint32_t width = kRepeat; width > 1; width /= 2) {
       for (uint32_t i = 0; i < width / 2; ++i) lanes[i] = lanes[2 * i] + lanes[2 * i + 1];
     }

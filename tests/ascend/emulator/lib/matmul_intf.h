@@ -78,5 +78,4 @@ class Matmul {
 }  // namespace AscendC
 
 inline void* GetSysWorkSpacePtr() { return nullptr; }
-#define REGIST_MATMUL_OBJ(pipe, workspace, matmul, tiling) \
-  (void)(workspace), (void)(pipe), (matmul).Init(tiling)
+#define REGIST_MATMUL_OBJ(pipe, workspace, matmul, tiling) (void)(workspace), (void)(pipe), (matmul).Init(tiling)
