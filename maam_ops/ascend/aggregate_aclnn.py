@@ -5,29 +5,20 @@ The operator package must have been built and installed with ``csrc/ascend_build
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, ops
-from mindspore.ops import CustomRegOp, DataType
+from mindspore.ops import CustomRegOp
 
-VENDOR = "maam_ops"
-VARIABLE = "ASCEND_CUSTOM_OPP_PATH"
+from maam_ops.ascend import _aclnn
 
 
 def available() -> str | None:
     """Why the operators cannot run here, or None where they can."""
-    target = ms.get_context("device_target")
-    if target != "Ascend":
-        return f"runs on Ascend, the device target is {target}"
-    folders = [Path(folder) for folder in os.environ.get(VARIABLE, "").split(":") if folder]
-    if not any(folder.name == VENDOR and folder.is_dir() for folder in folders):
-        return f"no folder of vendor {VENDOR} in {VARIABLE}: run csrc/ascend_build.sh and source what it prints"
-    if _FORWARD is None:
+    if _aclnn.missing() is None and _FORWARD is None:
         return "the device target was set to Ascend after maam_ops was imported: set it before"
-    return None
+    return _aclnn.missing()
 
 
 def agent_aggregate(alpha: Tensor, *branches: Tensor) -> Tensor:
@@ -38,21 +29,14 @@ def agent_aggregate(alpha: Tensor, *branches: Tensor) -> Tensor:
 def forward_registration() -> dict[str, Any]:
     """alpha, (A_1, ..., A_N) -> g."""
     info = CustomRegOp("aclnnAgentAggregate").input(0, "alpha", "required").input(1, "branches", "dynamic")
-    return _with_types(info.output(0, "g", "required"), "pdd")
+    return _aclnn.with_types(info.output(0, "g", "required"), "pdd")
 
 
 def backward_registration() -> dict[str, Any]:
     """alpha, dg, (A_1, ..., A_N) -> d alpha, (dA_1, ..., dA_N)."""
     info = CustomRegOp("aclnnAgentAggregateGrad").input(0, "alpha", "required").input(1, "dg", "required")
     info = info.input(2, "branches", "dynamic").output(0, "dalpha", "required").output(1, "dbranches", "dynamic")
-    return _with_types(info, "pddpd")
-
-
-def _with_types(info: CustomRegOp, kinds: str) -> dict[str, Any]:
-    """One line of types for each data type: parameters ("p") stay float32, data ("d") takes it."""
-    for data in (DataType.F32_Default, DataType.F16_Default, DataType.BF16_Default):
-        info = info.dtype_format(*(DataType.F32_Default if kind == "p" else data for kind in kinds))
-    return info.target("Ascend").get_op_info()
+    return _aclnn.with_types(info, "pddpd")
 
 
 def make_ops() -> ops.Custom:

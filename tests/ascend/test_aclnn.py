@@ -10,7 +10,7 @@ import pytest
 from mindspore.ops.operations._custom_ops_utils import CustomCodeGenerator
 
 from maam_ops import _select
-from maam_ops.ascend import aggregate_aclnn
+from maam_ops.ascend import aggregate_aclnn, reduce_aclnn
 from tests.ascend import emulated
 
 SCRIPT = emulated.CSRC / "ascend_build.sh"
@@ -23,22 +23,32 @@ ls op_host op_kernel >> "$RECORD"
 
 
 @pytest.mark.parametrize(
-    ("registration", "inputs", "outputs"),
+    ("file", "registration", "inputs", "outputs"),
     [
-        (aggregate_aclnn.forward_registration, ["alpha", "branches"], ["g"]),
-        (aggregate_aclnn.backward_registration, ["alpha", "dg", "branches"], ["dalpha", "dbranches"]),
+        (
+            "aggregate/ascend/op_host/agent_aggregate.cpp",
+            aggregate_aclnn.forward_registration,
+            ["alpha", "branches"],
+            ["g"],
+        ),
+        (
+            "aggregate/ascend/op_host/agent_aggregate_grad.cpp",
+            aggregate_aclnn.backward_registration,
+            ["alpha", "dg", "branches"],
+            ["dalpha", "dbranches"],
+        ),
+        ("reduce/ascend/op_host/agent_reduce.cpp", reduce_aclnn.registration, ["g", "weight", "scale", "shift"], ["f"]),
     ],
 )
-def test_binding_fits_the_operator_definition(registration, inputs, outputs):
+def test_binding_fits_the_operator_definition(file, registration, inputs, outputs):
     info = registration()
     assert [operand["name"] for operand in info["inputs"]] == inputs
     assert [operand["name"] for operand in info["outputs"]] == outputs
     name = info["op_name"].removeprefix("aclnn")
-    file = "agent_aggregate_grad.cpp" if name.endswith("Grad") else "agent_aggregate.cpp"
-    definition = (emulated.CSRC / "aggregate" / "ascend" / "op_host" / file).read_text()
+    definition = (emulated.CSRC / file).read_text()
     assert f"OP_ADD({name});" in definition
-    declared = [f'this->Input("{operand}")' for operand in inputs] + [f'this->Output("{result}")' for result in outputs]
-    positions = [definition.index(declaration) for declaration in declared]
+    parameters = definition[definition.index("public OpDef") :]
+    positions = [parameters.index(f'("{operand}")') for operand in [*inputs, *outputs]]
     assert positions == sorted(positions)
     types = CustomCodeGenerator().get_api_types_by_reg_info(info)
     expected = ["aclTensorList*" if "branches" in operand else "aclTensor*" for operand in [*inputs, *outputs]]
@@ -47,6 +57,7 @@ def test_binding_fits_the_operator_definition(registration, inputs, outputs):
 
 def test_mindspore_accepts_the_operators():
     assert aggregate_aclnn.make_ops().func == "aclnnAgentAggregate"
+    assert reduce_aclnn.make_op().func == "aclnnAgentReduce"
 
 
 @pytest.mark.skipif(aggregate_aclnn.available() is None, reason="a card is here: run pytest -m ascend")

@@ -10,7 +10,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 import maam_ops
-from maam_ops.ascend import aggregate_aclnn
+from maam_ops.ascend import aggregate_aclnn, reduce_aclnn
 from maam_ops.functional import agent_aggregate
 from tests.maam_ops import oracle
 
@@ -83,3 +83,15 @@ def test_tbe_aggregate_matches_the_oracle(mode, dtype):
     g = op(ops.split(Tensor(w.astype(np.float32)), 1), tuple(branches))
     expected = np.tensordot(w, np.stack([wide(branch) for branch in branches]), 1)
     np.testing.assert_allclose(wide(g), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("shape", [(2, 64, 128, 8, 8), (1, 3, 5, 7, 3), (64, 64, 128, 16, 16)], ids=str)
+def test_ascendc_reduce_matches_the_oracle(pynative, dtype, shape):
+    batch, channels, outputs, height, width = shape
+    (g,), (weight,) = tensors((batch, channels, height, width), 1, dtype), tensors((outputs, channels, 1, 1), 1, dtype)
+    scale, shift = tensors((outputs,), 2, ms.float32, seed=2)
+    f = reduce_aclnn.make_op()(g, weight, scale, shift)
+    exact = oracle.conv1x1(wide(g), wide(weight)) * wide(scale).reshape(1, -1, 1, 1) + wide(shift).reshape(1, -1, 1, 1)
+    size = np.abs(exact).max()
+    np.testing.assert_allclose(wide(f), np.maximum(exact, 0), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * size)

@@ -80,18 +80,22 @@ namespace ops {
 class AgentReduce : public OpDef {
  public:
   explicit AgentReduce(const char* name) : OpDef(name) {
-    for (const char* data : {"g", "weight"}) {
-      this->Input(data)
-          .ParamType(REQUIRED)
-          .DataType({ge::DT_FLOAT, ge::DT_FLOAT16, ge::DT_BF16})
-          .Format({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND});
-    }
-    for (const char* vector : {"scale", "shift"}) {
-      this->Input(vector)
-          .ParamType(REQUIRED)
-          .DataType({ge::DT_FLOAT, ge::DT_FLOAT, ge::DT_FLOAT})
-          .Format({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND});
-    }
+    this->Input("g")
+        .ParamType(REQUIRED)
+        .DataType({ge::DT_FLOAT, ge::DT_FLOAT16, ge::DT_BF16})
+        .Format({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND});
+    this->Input("weight")
+        .ParamType(REQUIRED)
+        .DataType({ge::DT_FLOAT, ge::DT_FLOAT16, ge::DT_BF16})
+        .Format({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND});
+    this->Input("scale")
+        .ParamType(REQUIRED)
+        .DataType({ge::DT_FLOAT, ge::DT_FLOAT, ge::DT_FLOAT})
+        .Format({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND});
+    this->Input("shift")
+        .ParamType(REQUIRED)
+        .DataType({ge::DT_FLOAT, ge::DT_FLOAT, ge::DT_FLOAT})
+        .Format({ge::FORMAT_ND, ge::FORMAT_ND, ge::FORMAT_ND});
     this->Output("f")
         .ParamType(REQUIRED)
         .DataType({ge::DT_FLOAT, ge::DT_FLOAT16, ge::DT_BF16})
