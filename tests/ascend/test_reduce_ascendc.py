@@ -15,8 +15,19 @@ from tests.ascend.emulated import Fault, KernelFault, Moved, Report, pointer
 FOLDER = emulated.CSRC / "reduce" / "ascend"
 KERNEL = "op_kernel/agent_reduce_kernel.h"
 DTYPES = ("float32", "float16", "bfloat16")
-# B, C, O, H, W: the two presets' channels, odd ones, one pixel, several blocks of pixels with a tail.
-SHAPES = [(2, 64, 128, 8, 8), (1, 3, 5, 7, 3), (3, 1, 1, 1, 1), (1, 16, 33, 29, 37), (5, 17, 9, 2, 2)]
+# B, C, O, H, W: the presets' channels, odd ones, one pixel, several blocks of pixels with a tail, many images.
+SHAPES = [
+    (2, 64, 128, 8, 8),
+    (1, 1, 1, 1, 2),
+    (2, 1, 3, 1, 1),
+    (65, 5, 7, 1, 1),
+    (1, 3, 4, 9, 7),
+    (1, 8, 6, 5, 13),
+    (3, 17, 13, 7, 7),
+    (5, 33, 12, 7, 11),
+    (1, 16, 33, 29, 37),
+    (40, 9, 10, 10, 10),
+]
 
 
 class Call(ctypes.Structure):

@@ -73,16 +73,17 @@ class Device;
 
 class Core {
  public:
-  Core(Device* device, int index, uint32_t ub_bytes)
-      : device(device), index(index), memory(ub_bytes, kPoison), words_(ub_bytes / kWord) {}
+  Core(Device* device, int index, uint64_t ub_bytes) : device(device), index(index), ub_bytes_(ub_bytes) {}
 
   uint32_t Allocate(uint64_t bytes) {
     const uint64_t offset = statistics.ub_bytes;
     statistics.ub_bytes += (bytes + kBlock - 1) / kBlock * kBlock;
-    if (statistics.ub_bytes > memory.size()) {
+    if (statistics.ub_bytes > ub_bytes_) {
       throw Fault("Unified Buffer overflow: " + std::to_string(statistics.ub_bytes) + " of " +
-                  std::to_string(memory.size()) + " bytes");
+                  std::to_string(ub_bytes_) + " bytes");
     }
+    memory.resize(statistics.ub_bytes, kPoison);
+    words_.resize(statistics.ub_bytes / kWord);
     return static_cast<uint32_t>(offset);
   }
 
@@ -189,6 +190,7 @@ class Core {
     return std::string(call) + "<" + Name(from) + "_" + Name(to) + ">(" + std::to_string(id) + ")";
   }
 
+  uint64_t ub_bytes_;
   std::vector<Word> words_;
   Clock issued_{};
   std::array<Clock, kPipes> clock_{};
