@@ -10,18 +10,20 @@ from maam_ops import runtime  # noqa: E402
 
 runtime.tune()
 
-from maam_ops import functional, reference  # noqa: E402
+from maam_ops import functional, graph, reference  # noqa: E402
 from maam_ops.aggregate import FusedAgentAggregate  # noqa: E402
 from maam_ops.aggregate_reduce import FusedAggregateReduce  # noqa: E402
 from maam_ops.compare import compare  # noqa: E402
 from maam_ops.dense import FusedDense  # noqa: E402
 from maam_ops.explain import explain  # noqa: E402
+from maam_ops.fusion import FuseReport, fuse  # noqa: E402
 from maam_ops.info import info  # noqa: E402
 from maam_ops.maam import FusedMAAM  # noqa: E402
 from maam_ops.reduce import FusedReduce  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
+    "FuseReport",
     "FusedAgentAggregate",
     "FusedAggregateReduce",
     "FusedDense",
@@ -30,6 +32,8 @@ __all__ = [
     "compare",
     "explain",
     "functional",
+    "fuse",
+    "graph",
     "info",
     "reference",
     "runtime",

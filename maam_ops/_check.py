@@ -5,6 +5,8 @@ They run at compile time in GRAPH mode (MindSpore's ``constexpr``), so they cost
 
 from __future__ import annotations
 
+import math
+
 import mindspore as ms
 from mindspore.ops.primitive import constexpr
 
@@ -13,11 +15,17 @@ MAX_BRANCHES = 8
 FLOAT_TYPES = (ms.float32, ms.float16, ms.bfloat16, ms.float64)
 
 
-def _same_shape(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
-    """Equality where -1 stands for an extent that is only known at run time (the kernel checks it then)."""
-    if -2 in left or -2 in right:
+def _unknown(extent: int | None) -> bool:
+    """Whether an extent is only known at run time; the kernel checks it then."""
+    return extent is None or extent < 0
+
+
+def _same_shape(left: tuple[int | None, ...], right: tuple[int | None, ...]) -> bool:
+    """Equality as far as the extents are known."""
+    if -2 in left or -2 in right:  # MindSpore's way to say that not even the rank is known
         return True
-    return len(left) == len(right) and all(a == b or -1 in (a, b) for a, b in zip(left, right, strict=True))
+    pairs = zip(left, right, strict=False)
+    return len(left) == len(right) and all(a == b or _unknown(a) or _unknown(b) for a, b in pairs)
 
 
 def _expect_float(op: str, argument: str, dtype) -> None:
@@ -42,10 +50,7 @@ def check_branches(op: str, alpha_shape, shapes, dtypes) -> bool:
     count = len(shapes)
     if not MIN_BRANCHES <= count <= MAX_BRANCHES:
         raise ValueError(f"maam_ops.{op}: branches: got {count}, expected {MIN_BRANCHES} to {MAX_BRANCHES}")
-    elements = 1
-    for extent in alpha_shape:
-        elements *= extent
-    if min(alpha_shape, default=1) >= 0 and elements != count:
+    if not any(map(_unknown, alpha_shape)) and math.prod(alpha_shape) != count:
         raise ValueError(
             f"maam_ops.{op}: alpha: got shape {tuple(alpha_shape)}, expected {count} elements, one a branch"
         )
@@ -67,15 +72,14 @@ def check_reduce(op: str, shape, dtype, weight, gamma, beta, training: bool) -> 
     if len(shape) != 4:
         raise ValueError(f"maam_ops.{op}: g: got shape {tuple(shape)}, expected (B, C, H, W)")
     _expect_float(op, "g", dtype)
-    if len(weight) not in (2, 4) or tuple(weight[2:]) not in ((), (1, 1)) or shape[1] not in (weight[1], -1):
+    if len(weight) not in (2, 4) or tuple(weight[2:]) not in ((), (1, 1)) or not _same_shape(shape[1:2], weight[1:2]):
         raise ValueError(
             f"maam_ops.{op}: weight: got shape {tuple(weight)}, expected (O, {shape[1]}, 1, 1) or (O, {shape[1]})"
         )
     for name, vector in (("gamma", gamma), ("beta", beta)):
         if tuple(vector) != (weight[0],):
             raise ValueError(f"maam_ops.{op}: {name}: got shape {tuple(vector)}, expected ({weight[0]},)")
-    elements = shape[0] * shape[2] * shape[3]
-    if training and min(shape) >= 0 and elements < 2:
+    if training and not any(map(_unknown, shape)) and (elements := shape[0] * shape[2] * shape[3]) < 2:
         raise ValueError(
             f"maam_ops.{op}: g: got shape {tuple(shape)}, {elements} element(s) per channel, expected at least 2 in "
             "training: the variance is undefined. Use a larger batch, or training=False"

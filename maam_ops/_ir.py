@@ -150,7 +150,7 @@ def _node(kind: str, call: str, details: list[str], weights: set[str]) -> Node:
     if kind.startswith("call @"):
         kind = re.sub(r"-op\d+$", "", scope.rpartition("/")[2])
     elif kind == "Custom" and (custom := _CUSTOM_FUNCTION.search(call)):
-        kind = f"Custom:{custom['name']}"
+        kind = f"Custom:{custom['name'].rpartition(':')[2]}"  # AOT functions are named as <library>:<symbol>
     # Optimizers and assignments write into their first arguments; MindSpore prints results for them all the same.
     in_place = "side_effect_mem: Bool(1)" in call and arguments[:1] and arguments[0] in weights
     return Node(Kernel(kind, scope, 0 if in_place else _output_bytes(details)), reads)

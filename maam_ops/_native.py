@@ -14,6 +14,7 @@ from mindspore import ops
 from mindspore.ops import CustomRegOp, DataType
 
 LIBRARY = Path(__file__).with_name("libmaam_ops.so")
+_GENERATED = str(Path(__file__).with_name("_generated.py"))
 HOW_TO_BUILD = "install a C++20 compiler (g++ 10 or newer) and reinstall: pip install --force-reinstall --no-deps ."
 
 
@@ -76,14 +77,17 @@ def bprop_of(arguments: Sequence[str], body: str, **names: Any) -> Callable[...,
         body: the expression to return: one gradient for each input.
         names: what the expression refers to besides its arguments.
     """
-    source = (
-        f"def make({', '.join(names)}):\n"
-        f"    def bprop({', '.join(arguments)}, out, dout):\n"
-        f"        return {body}\n"
-        f"    return bprop\n"
-    )
-    file = f"<maam_ops bprop({', '.join(arguments)}): {body}>"
-    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    source = [
+        f"def make({', '.join(names)}):\n",
+        f"    def bprop({', '.join(arguments)}, out, dout):\n",
+        f"        return {body}\n",
+        "    return bprop\n",
+    ]
+    lines = linecache.getlines(_GENERATED)
+    blank = "\n" * len(lines)
+    lines = [*lines, *source]
+    # No modification time: the entry stays although the file on disk is shorter.
+    linecache.cache[_GENERATED] = (sum(map(len, lines)), None, lines, _GENERATED)
     namespace: dict[str, Any] = {"__name__": __name__}
-    exec(compile(source, file, "exec"), namespace)
+    exec(compile(blank + "".join(source), _GENERATED, "exec"), namespace)
     return namespace["make"](**names)

@@ -19,7 +19,4 @@ void MixBranches(const void* alpha, ReduceOperands* p);
 // RunReduceBackward, and d alpha from its dots.
 void RunAggregateReduceBackward(ReduceBackward* p, void* dalpha);
 
-// reference.cc: the oracle of the forward with moving statistics: plain loops in double.
-void AggregateReduceReference(const ReduceInference& p, const void* alpha, double* f);
-
 }  // namespace maam

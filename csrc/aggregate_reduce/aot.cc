@@ -1,18 +1,27 @@
 // MindSpore's entry points: checks, the call, and shape and dtype inference for graphs with dynamic shapes.
+#include "reduce/aot.h"
 #include "aggregate_reduce/aggregate_reduce.h"
 #include "core/error.h"
 #include "core/trace.h"
-#include "reduce/aot.h"
 
 namespace maam {
 namespace {
 
-void Mix(const AotCall& call, const char* op, int first, int branches, int weight, ReduceOperands* p) {
+void ExpectBranches(const AotCall& call, const char* op, int branches) {
   if (branches < kMinBranches || branches > kMaxBranches) Fail(op, "branches", std::to_string(branches), "2 to 8");
   call.ExpectSize(0, "alpha", branches);
-  ReduceCall(call, op).Operands(weight, first, branches, p);
+}
+
+void Mix(const AotCall& call, ReduceOperands* p) {
   call.ExpectDType(0, "alpha", ParameterDType(p->dtype));
   MixBranches(call[0].data, p);
+}
+
+// alpha, constants, weight, gamma, beta, moving_mean, moving_variance, A_1..A_N.
+void InferenceOperands(const AotCall& call, const char* op, int branches, ReduceInference* p) {
+  ExpectBranches(call, op, branches);
+  ReduceCall(call, op).InferenceOperands(1, 7, branches, p);
+  Mix(call, p);
 }
 
 void GradientResults(const AotCall& call, const char* op, int first, int weight, ReduceBackward* p) {
@@ -52,15 +61,11 @@ MAAM_AOT(AggregateReduceInference) {
   const int branches = call.Count() - 8;
   const ReduceCall args(call, op);
   maam::ReduceInference p;
-  double momentum;
-  maam::Mix(call, op, 7, branches, 2, &p);
-  args.Constants(1, &p.eps, &momentum);
-  p.moving_mean = args.Vector(5, "moving_mean", p);
-  p.moving_variance = args.Vector(6, "moving_variance", p);
+  maam::InferenceOperands(call, op, branches, &p);
   p.f = args.Image(7 + branches, "F", p);
   {
-    maam::Trace trace("aggregate_reduce_inference", maam::ReduceIsa(), call[7 + branches],
-                      ReduceBytes(p, branches, 1), ReduceForwardScratch(p));
+    maam::Trace trace("aggregate_reduce_inference", maam::ReduceIsa(), call[7 + branches], ReduceBytes(p, branches, 1),
+                      ReduceForwardScratch(p));
     maam::RunReduceInference(p);
   }
   maam::CheckFinite(op, "F", call[7 + branches]);
@@ -71,6 +76,15 @@ MAAM_EXPORT maam::Shape AggregateReduceInferenceInferShape(int* ndims, int64_t**
 }
 MAAM_EXPORT maam::TypeId AggregateReduceInferenceInferType(std::vector<maam::TypeId> types, void*) { return types[7]; }
 
+// As AggregateReduceInference, for tests -> F and the error that a kernel may have, both float64
+MAAM_AOT(AggregateReduceInferenceReference) {
+  const char* const op = "AggregateReduceInferenceReference";
+  const int branches = call.Count() - 9;
+  maam::ReduceInference p;
+  maam::InferenceOperands(call, op, branches, &p);
+  ReduceCall(call, op).RunReference(7 + branches, p);
+}
+
 // alpha, constants, weight, gamma, beta, moving_mean, moving_variance, A_1..A_N
 //     -> F, Z, mean, rstd, new moving_mean, new moving_variance
 MAAM_AOT(AggregateReduceTraining) {
@@ -78,14 +92,11 @@ MAAM_AOT(AggregateReduceTraining) {
   const int branches = call.Count() - 13;
   const ReduceCall args(call, op);
   maam::ReduceTraining p;
-  maam::Mix(call, op, 7, branches, 2, &p);
-  args.Constants(1, &p.eps, &p.momentum);
-  p.moving_mean = args.Vector(5, "moving_mean", p);
-  p.moving_variance = args.Vector(6, "moving_variance", p);
-  args.TrainingResults(7 + branches, &p);
+  maam::InferenceOperands(call, op, branches, &p);
+  args.TrainingResults(1, 7 + branches, &p);
   {
-    maam::Trace trace("aggregate_reduce_training", maam::ReduceIsa(), call[7 + branches],
-                      ReduceBytes(p, branches, 2), ReduceForwardScratch(p));
+    maam::Trace trace("aggregate_reduce_training", maam::ReduceIsa(), call[7 + branches], ReduceBytes(p, branches, 2),
+                      ReduceForwardScratch(p));
     maam::RunReduceTraining(p);
   }
   maam::CheckFinite(op, "F", call[7 + branches]);
@@ -104,7 +115,9 @@ MAAM_AOT(AggregateReduceBackward) {
   const int branches = (call.Count() - 12) / 2;
   const ReduceCall args(call, op);
   maam::ReduceBackward p;
-  maam::Mix(call, op, 8, branches, 1, &p);
+  maam::ExpectBranches(call, op, branches);
+  args.Operands(1, 8, branches, &p);
+  maam::Mix(call, &p);
   args.ExpectBatch(p);
   p.mean = args.Vector(4, "mean", p);
   p.rstd = args.Vector(5, "rstd", p);
@@ -134,7 +147,9 @@ MAAM_AOT(AggregateReduceInferenceBackward) {
   const ReduceCall args(call, op);
   maam::ReduceBackward p;
   double momentum;
-  maam::Mix(call, op, 8, branches, 2, &p);
+  maam::ExpectBranches(call, op, branches);
+  args.Operands(2, 8, branches, &p);
+  maam::Mix(call, &p);
   args.Constants(1, &p.eps, &momentum);
   p.mean = args.Vector(5, "moving_mean", p);
   p.variance = args.Vector(6, "moving_variance", p);

@@ -38,5 +38,4 @@ void ParallelForWorkers(int64_t workers, int64_t tasks, F&& f) {
   });
 }
 
-
 }  // namespace maam

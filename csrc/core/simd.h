@@ -88,6 +88,9 @@ MAAM_INLINE F32 WherePositive(F32 condition, F32 value) {
 MAAM_INLINE F64 WherePositive(F64 condition, F64 value) {
   return {_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(condition.v, _mm512_setzero_pd(), _CMP_GT_OQ), value.v)};
 }
+// max(x, 0), and 0 for a NaN: the instruction then returns its second operand.
+MAAM_INLINE F32 Relu(F32 x) { return {_mm512_max_ps(x.v, _mm512_setzero_ps())}; }
+MAAM_INLINE F64 Relu(F64 x) { return {_mm512_max_pd(x.v, _mm512_setzero_pd())}; }
 // a0 b0 a1 b1 ... of the lower and of the upper halves.
 MAAM_INLINE F32 ZipLow(F32 a, F32 b) {
   const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -159,6 +162,8 @@ MAAM_INLINE F32 WherePositive(F32 condition, F32 value) {
 MAAM_INLINE F64 WherePositive(F64 condition, F64 value) {
   return {_mm256_and_pd(_mm256_cmp_pd(condition.v, _mm256_setzero_pd(), _CMP_GT_OQ), value.v)};
 }
+MAAM_INLINE F32 Relu(F32 x) { return {_mm256_max_ps(x.v, _mm256_setzero_ps())}; }
+MAAM_INLINE F64 Relu(F64 x) { return {_mm256_max_pd(x.v, _mm256_setzero_pd())}; }
 MAAM_INLINE F32 ZipLow(F32 a, F32 b) {
   return {_mm256_permute2f128_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v), 0x20)};
 }
@@ -235,6 +240,8 @@ MAAM_INLINE F64 WherePositive(F64 condition, F64 value) {
   const Mask keep = condition.v > F64::Vector{};
   return {(F64::Vector)((Mask)value.v & keep)};
 }
+MAAM_INLINE F32 Relu(F32 x) { return WherePositive(x, x); }
+MAAM_INLINE F64 Relu(F64 x) { return WherePositive(x, x); }
 MAAM_INLINE F32 ZipLow(F32 a, F32 b) { return {F32::Vector{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
 MAAM_INLINE F32 ZipHigh(F32 a, F32 b) { return {F32::Vector{a.v[2], b.v[2], a.v[3], b.v[3]}}; }
 MAAM_INLINE F64 ZipLow(F64 a, F64 b) { return {F64::Vector{a.v[0], b.v[0]}}; }
@@ -295,18 +302,6 @@ MAAM_INLINE void StoreFirst(double* p, F64 x, int64_t n) {
   _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), x.v);
 }
 #endif
-
-// The vector as it reads back from memory of type T: rounded to T where that is narrower.
-template <class T>
-MAAM_INLINE Vec<T> RoundTo(Vec<T> x) {
-  if constexpr (sizeof(T) == sizeof(typename Vec<T>::Element)) {
-    return x;
-  } else {
-    T buffer[Vec<T>::kLanes];
-    Store(buffer, x);
-    return Load(buffer);
-  }
-}
 
 // Sum of the lanes in double, always in the same order.
 template <class V>

@@ -52,14 +52,12 @@ MAAM_INLINE void FillRow(const Tile& tile, typename V::Element* row, F&& load) {
 template <class T>
 MAAM_INLINE void LoadRow(const Images<const T>& from, const Tile& tile, int64_t channel,
                          typename Vec<T>::Element* row) {
-  FillRow<Vec<T>>(tile, row, [&](const PixelRun& run, int64_t i, int64_t n) {
-    return LoadUpTo(from.At(run, channel) + i, n);
-  });
+  FillRow<Vec<T>>(tile, row,
+                  [&](const PixelRun& run, int64_t i, int64_t n) { return LoadUpTo(from.At(run, channel) + i, n); });
 }
 
 template <class T>
-MAAM_INLINE void StoreRow(const typename Vec<T>::Element* row, const Tile& tile, int64_t channel,
-                          const Images<T>& to) {
+MAAM_INLINE void StoreRow(const typename Vec<T>::Element* row, const Tile& tile, int64_t channel, const Images<T>& to) {
   for (int64_t r = 0; r < tile.runs; ++r) {
     const PixelRun& run = tile.run[r];
     T* p = to.At(run, channel);

@@ -48,6 +48,14 @@ void ReduceCall::Constants(int i, double* eps, double* momentum) const {
   }
 }
 
+void ReduceCall::InferenceOperands(int constants, int first, int branches, ReduceInference* p) const {
+  double momentum;
+  Constants(constants, &p->eps, &momentum);
+  Operands(constants + 1, first, branches, p);
+  p->moving_mean = Vector(constants + 4, "moving_mean", *p);
+  p->moving_variance = Vector(constants + 5, "moving_variance", *p);
+}
+
 void* ReduceCall::Vector(int i, const char* name, const ReduceOperands& p) const {
   call_.ExpectSize(i, name, p.outputs);
   call_.ExpectDType(i, name, ParameterDType(p.dtype));
@@ -60,14 +68,23 @@ void* ReduceCall::Image(int i, const char* name, const ReduceOperands& p) const 
   return call_[i].data;
 }
 
+void ReduceCall::RunReference(int i, const ReduceInference& p) const {
+  for (int k : {i, i + 1}) {
+    call_.ExpectSize(k, k == i ? "F" : "tolerance", p.outputs * p.Pixels());
+    call_.ExpectDType(k, k == i ? "F" : "tolerance", DType::kFloat64);
+  }
+  ReduceInferenceReference(p, static_cast<double*>(call_[i].data), static_cast<double*>(call_[i + 1].data));
+}
+
 void ReduceCall::ExpectBatch(const ReduceOperands& p) const {
   if (p.Pixels() >= 2) return;
   Fail(op_, "G", std::to_string(p.Pixels()) + " elements a channel",
        "at least 2 in training, where the variance is that of the batch");
 }
 
-void ReduceCall::TrainingResults(int i, ReduceTraining* p) const {
+void ReduceCall::TrainingResults(int constants, int i, ReduceTraining* p) const {
   ExpectBatch(*p);
+  Constants(constants, &p->eps, &p->momentum);
   p->f = Image(i, "F", *p);
   p->z = Image(i + 1, "Z", *p);
   p->mean = Vector(i + 2, "mean", *p);
@@ -123,11 +140,7 @@ using maam::ShapeAt;
 MAAM_AOT(ReduceInference) {
   const ReduceCall args(call, "ReduceInference");
   maam::ReduceInference p;
-  double momentum;
-  args.Constants(0, &p.eps, &momentum);
-  args.Operands(1, 6, 1, &p);
-  p.moving_mean = args.Vector(4, "moving_mean", p);
-  p.moving_variance = args.Vector(5, "moving_variance", p);
+  args.InferenceOperands(0, 6, 1, &p);
   p.f = args.Image(7, "F", p);
   {
     maam::Trace trace("reduce_inference", maam::ReduceIsa(), call[7], ReduceBytes(p, 1, 1), ReduceForwardScratch(p));
@@ -141,16 +154,21 @@ MAAM_EXPORT maam::Shape ReduceInferenceInferShape(int* ndims, int64_t** shapes, 
 }
 MAAM_EXPORT maam::TypeId ReduceInferenceInferType(std::vector<maam::TypeId> types, void*) { return types[6]; }
 
+// As ReduceInference, for tests -> F and the error that a kernel may have, both float64
+MAAM_AOT(ReduceInferenceReference) {
+  const ReduceCall args(call, "ReduceInferenceReference");
+  maam::ReduceInference p;
+  args.InferenceOperands(0, 6, 1, &p);
+  args.RunReference(7, p);
+}
+
 // constants, weight, gamma, beta, moving_mean, moving_variance, G
 //     -> F, Z, mean, rstd, new moving_mean, new moving_variance
 MAAM_AOT(ReduceTraining) {
   const ReduceCall args(call, "ReduceTraining");
   maam::ReduceTraining p;
-  args.Constants(0, &p.eps, &p.momentum);
-  args.Operands(1, 6, 1, &p);
-  p.moving_mean = args.Vector(4, "moving_mean", p);
-  p.moving_variance = args.Vector(5, "moving_variance", p);
-  args.TrainingResults(7, &p);
+  args.InferenceOperands(0, 6, 1, &p);
+  args.TrainingResults(0, 7, &p);
   {
     maam::Trace trace("reduce_training", maam::ReduceIsa(), call[7], ReduceBytes(p, 1, 2), ReduceForwardScratch(p));
     maam::RunReduceTraining(p);

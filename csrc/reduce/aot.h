@@ -16,13 +16,17 @@ class ReduceCall {
   void Operands(int weight, int first, int branches, ReduceOperands* p) const;
   // eps and momentum.
   void Constants(int i, double* eps, double* momentum) const;
+  // The constants' position; weight, gamma, beta, moving_mean and moving_variance follow.
+  void InferenceOperands(int constants, int first, int branches, ReduceInference* p) const;
   // A parameter by channel; a result of F's shape.
   void* Vector(int i, const char* name, const ReduceOperands& p) const;
   void* Image(int i, const char* name, const ReduceOperands& p) const;
+  // The oracle's results: F and its tolerance, both float64, from position i on.
+  void RunReference(int i, const ReduceInference& p) const;
   // Throws unless there are the two pixels that a variance takes.
   void ExpectBatch(const ReduceOperands& p) const;
-  // The six results of a training step from position i on.
-  void TrainingResults(int i, ReduceTraining* p) const;
+  // The six results of a training step from position i on, and the momentum.
+  void TrainingResults(int constants, int i, ReduceTraining* p) const;
   // dW, d gamma and d beta from position i on.
   void ParameterGradients(int i, int weight, ReduceBackward* p) const;
   // dA_k, shaped as a branch.

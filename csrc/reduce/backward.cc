@@ -15,7 +15,7 @@ namespace {
 // the working memory together with kMaxGroupBytes.
 constexpr int64_t kMaxGroups = 16;
 constexpr int64_t kMaxGroupBytes = int64_t{64} << 20;
-constexpr int64_t kMaxChunks = 32;        // of images, for the sums
+constexpr int64_t kMaxChunks = 32;  // of images, for the sums
 constexpr int64_t kChannelsATask = 32;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }

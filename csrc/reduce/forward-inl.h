@@ -46,10 +46,7 @@ struct Activate {
   MAAM_MEMBER void operator()(int64_t o, int64_t, V (&z)[kVectors]) const {
     const Affine<V> affine(p, o);
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      const V y = affine(z[v]);
-      z[v] = WherePositive(y, y);
-    }
+    for (int v = 0; v < kVectors; ++v) z[v] = Relu(affine(z[v]));
   }
 };
 
@@ -59,12 +56,12 @@ static void Infer(const ReduceTask& p, int64_t begin, int64_t end, char* scratch
   Project<kStream, T>(p, begin, end, scratch, p.f, activate);
 }
 
-// Rounds Z to its type and gathers its moments. Lanes add deviations from a pivot, the mean of the first vector that
-// the channel met, so that a mean far from 0 costs no digits; every kSpan tiles they go into the double results.
-template <class T>
+// Gathers the moments of Z before it is rounded to its type. Lanes add deviations from a pivot, the mean of the first
+// vector that the channel met, so that a mean far from 0 costs no digits; every kSpan tiles they go into the double
+// results.
+template <class V>
 class Measure {
  public:
-  using V = Vec<T>;
   using E = typename V::Element;
 
   Measure(const ReduceTask& p, int64_t begin, int64_t end, char* scratch, Moments* moments)
@@ -85,8 +82,6 @@ class Measure {
 
   template <int kVectors>
   MAAM_MEMBER void operator()(int64_t o, int64_t x, V (&z)[kVectors]) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) z[v] = RoundTo<T>(z[v]);
     E* sums = sums_ + o * 2 * V::kLanes;
     const bool first = fresh_ && x == 0;
     if (first) pivots_[o] = static_cast<E>(SumLanes(z[0]) / static_cast<double>(lanes_filled_));
@@ -142,7 +137,7 @@ class Measure {
 
 template <class T>
 static void ProjectAndMeasure(const ReduceTask& p, int64_t begin, int64_t end, char* scratch, Moments* moments) {
-  Measure<T> measure(p, begin, end, scratch, moments);
+  Measure<Vec<T>> measure(p, begin, end, scratch, moments);
   Project<false, T>(p, begin, end, scratch, p.z, measure);
 }
 
@@ -153,10 +148,7 @@ static void Normalize(const ReduceTask& p, int64_t begin, int64_t end) {
     const Affine<V> affine(p, row % p.outputs);
     const T* z = static_cast<const T*>(p.z) + row * p.pixels;
     T* f = static_cast<T*>(p.f) + row * p.pixels;
-    ForVectors<V>(p.pixels, [&](int64_t i, int64_t n) {
-      const V y = affine(LoadUpTo(z + i, n));
-      StoreUpTo(f + i, WherePositive(y, y), n);
-    });
+    ForVectors<V>(p.pixels, [&](int64_t i, int64_t n) { StoreUpTo(f + i, Relu(affine(LoadUpTo(z + i, n))), n); });
   }
 }
 
@@ -170,7 +162,8 @@ static void ConvertWeights(const ReduceOperands& p, To* rows, To* columns) {
   for (int64_t o0 = 0; o0 < p.outputs; o0 += kSquare) {
     for (int64_t c0 = 0; c0 < p.inputs; c0 += kSquare) {
       for (int64_t c = c0; c < p.inputs && c < c0 + kSquare; ++c) {
-        for (int64_t o = o0; o < p.outputs && o < o0 + kSquare; ++o) columns[c * p.outputs + o] = rows[o * p.inputs + c];
+        for (int64_t o = o0; o < p.outputs && o < o0 + kSquare; ++o)
+          columns[c * p.outputs + o] = rows[o * p.inputs + c];
       }
     }
   }

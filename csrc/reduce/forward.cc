@@ -36,8 +36,8 @@ int64_t InferenceTilesATask(int64_t tiles) { return std::max<int64_t>(1, tiles /
 bool ShouldStream(const ReduceInference& p) {
   const int64_t width = SizeOf(p.dtype);
   const int64_t bytes = (p.branches * p.inputs + p.outputs) * p.Pixels() * width;
-  return width >= 4 && bytes > LastLevelCacheBytes() + LastLevelCacheBytes() / 4 && p.pixels * width % kCacheLine == 0 &&
-         reinterpret_cast<uintptr_t>(p.f) % width == 0;
+  return width >= 4 && bytes > LastLevelCacheBytes() + LastLevelCacheBytes() / 4 &&
+         p.pixels * width % kCacheLine == 0 && reinterpret_cast<uintptr_t>(p.f) % width == 0;
 }
 
 // Pixels of F before its first full cache line.
@@ -140,9 +140,8 @@ void RunReduceTraining(const ReduceTraining& p) {
   const auto normalize = Choose<ReduceNormalizeKernel>(ChooseVariant("reduce_normalize"));
   const int64_t rows = p.batch * p.outputs;
   const int64_t rows_per_task = DivideUp(32768, p.pixels);
-  ParallelFor(DivideUp(rows, rows_per_task), [&](int64_t i) {
-    normalize(task, i * rows_per_task, std::min(rows, (i + 1) * rows_per_task));
-  });
+  ParallelFor(DivideUp(rows, rows_per_task),
+              [&](int64_t i) { normalize(task, i * rows_per_task, std::min(rows, (i + 1) * rows_per_task)); });
 }
 
 int64_t ReduceForwardScratch(const ReduceOperands& p) {

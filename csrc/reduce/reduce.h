@@ -5,10 +5,13 @@
 //     y = gamma (z - mean) rstd + beta,  rstd = 1 / sqrt(variance + eps)
 //     F = y where y > 0, else 0
 //
-// Inference takes the moving statistics. Training takes those of the batch, of Z as it is stored (rounded to the data
-// type), with the biased variance; the moving variance takes the unbiased one:
+// Inference takes the moving statistics. Training takes those of the batch, with the biased variance; the moving
+// variance takes the unbiased one:
 //
 //     moving = momentum moving + (1 - momentum) batch
+//
+// With half data the statistics are those of Z before it is rounded, as accurate as a float32 computation, while Z is
+// stored in the data type, and F and the backward are computed from what was stored: a sign decided twice is the same.
 //
 // Backward, with n pixels in the batch and dY = dF where y > 0, else 0:
 //
@@ -88,6 +91,9 @@ void RunReduceInference(const ReduceInference& p);
 void RunReduceTraining(const ReduceTraining& p);
 void RunReduceBackward(ReduceBackward* p);
 Isa ReduceIsa();
+
+// reference.cc: F by plain loops in double, and for each element the error that a kernel may have.
+void ReduceInferenceReference(const ReduceInference& p, double* f, double* tolerance);
 
 // Working memory of one call, in bytes.
 int64_t ReduceForwardScratch(const ReduceOperands& p);

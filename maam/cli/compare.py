@@ -15,7 +15,7 @@ def compare(
     preset: Preset = "authors",
     overrides: Overrides = None,
     impl: Impl = "auto",
-    epochs: Annotated[int, typer.Option(help="Passes over the training images, on each side.")] = 7,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images, on each side.")] = 5,
     batch_size: BatchSize = 64,
     learning_rate: Annotated[float, typer.Option("--lr", help="Learning rate of Adam.")] = 5e-4,
     seed: Seed = 0,

@@ -14,6 +14,7 @@ from .images import ImageData, ImageSet
 RECORDS_PER_FILE = 10_000
 IMAGE_SHAPE = (3, 32, 32)
 IMAGE_BYTES = 3 * 32 * 32
+CROP_PADDING = 4
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 _BINARY_FOLDER, _PYTHON_FOLDER = "cifar-10-batches-bin", "cifar-10-batches-py"
@@ -36,9 +37,7 @@ def load_cifar10(folder: str | Path, records_per_file: int = RECORDS_PER_FILE) -
     batches = [read(root / f"data_batch_{index}{suffix}", records_per_file) for index in range(1, 6)]
     train = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     test = read(root / f"test_batch{suffix}", records_per_file)
-    return ImageData(
-        "cifar10", ImageSet(train[0], train[1], CLASSES, flip=True), ImageSet(test[0], test[1], CLASSES, flip=True)
-    )
+    return ImageData("cifar10", *(ImageSet(*split, CLASSES, CROP_PADDING, flip=True) for split in (train, test)))
 
 
 def _find_layout(folder: Path) -> tuple[Path, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,14 @@ class ImageSet:
         images: uint8 (count, channels, height, width), 0 to 255.
         labels: int32 (count,), 0 to num_classes - 1.
         classes: name of each class.
+        crop_padding: how far, in pixels, a random crop may shift an image in each direction.
         flip: whether a mirrored image still shows its class (False for digits).
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    crop_padding: int
     flip: bool
 
     def __len__(self) -> int:
@@ -35,7 +37,7 @@ class ImageSet:
             return self
         if not 1 <= count <= len(self):
             raise MaamError(f"image count must be 1 to {len(self)} (the size of this set), got {count}")
-        return ImageSet(self.images[:count], self.labels[:count], self.classes, self.flip)
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,15 @@ import numpy as np
 from ..errors import MaamError
 from .images import ImageSet
 
-CROP_PADDING = 4
 NUM_WORKERS = 4
 
 
-def augment(images: np.ndarray, rng: np.random.Generator, flip: bool) -> np.ndarray:
-    """Random crop after zero-padding by 4 on each side, then a horizontal flip with probability 1/2 if `flip`.
+def augment(images: np.ndarray, rng: np.random.Generator, padding: int, flip: bool) -> np.ndarray:
+    """Random crop after zero-padding by `padding` on each side, then, if `flip`, a mirror with probability 1/2.
 
     uint8 (B, C, H, W) -> uint8 of the same shape; one offset and one flip per image.
     """
     count, channels, height, width = images.shape
-    padding = CROP_PADDING
     padded = np.zeros((count, channels, height + 2 * padding, width + 2 * padding), images.dtype)
     padded[:, :, padding : padding + height, padding : padding + width] = images
     tops, lefts = rng.integers(0, 2 * padding + 1, (2, count))
@@ -59,7 +57,8 @@ class _TrainBatches:
         batch = self._start + int(index)
         rows = self._order[batch * self._batch_size : (batch + 1) * self._batch_size]
         rng = np.random.default_rng((*self._key, batch))
-        return to_float(augment(self._data.images[rows], rng, self._data.flip)), self._data.labels[rows]
+        images = augment(self._data.images[rows], rng, self._data.crop_padding, self._data.flip)
+        return to_float(images), self._data.labels[rows]
 
 
 class _EvalBatches:

@@ -194,12 +194,12 @@ def test_digits_are_stratified_and_always_the_same(digits: ImageData) -> None:
 def numbered_images(count: int) -> ImageSet:
     """Image i has the value i + 1 everywhere except a zero in its left half's first column."""
     images = np.broadcast_to(np.arange(1, count + 1, dtype=np.uint8)[:, None, None, None], (count, 3, 32, 32)).copy()
-    return ImageSet(images, np.arange(count, dtype=np.int32), tuple(map(str, range(count))), flip=True)
+    return ImageSet(images, np.arange(count, dtype=np.int32), tuple(map(str, range(count))), crop_padding=4, flip=True)
 
 
 def test_augmentation_shifts_and_flips_whole_images(rng: np.random.Generator) -> None:
     images = rng.integers(1, 256, (200, 3, 32, 32), np.uint8)
-    out = augment(images, rng, flip=True)
+    out = augment(images, rng, padding=4, flip=True)
     padded = np.pad(images, ((0, 0), (0, 0), (4, 4), (4, 4)))
     seen = set()
     for before, after in zip(padded, out, strict=True):
@@ -220,7 +220,7 @@ def test_augmentation_without_flip_never_mirrors() -> None:
     images = np.zeros((50, 1, 32, 32), np.uint8)
     images[..., 16] = 255
     images[..., 17] = 128
-    out = augment(images, np.random.default_rng(0), flip=False)
+    out = augment(images, np.random.default_rng(0), padding=4, flip=False)
     bright = out.argmax(axis=3)[:, 0, 16]
     assert all(out[index, 0, 16, column + 1] == 128 for index, column in enumerate(bright))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import mindspore as ms
-from mindspore import Parameter, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 
 class AgentBlock(nn.Cell):
@@ -56,3 +58,320 @@ class PublicMAAM(nn.Cell):
 
     def construct(self, x):
         return self.classifier(self.maam(x))
+
+
+class IndexedFusion(nn.Cell):
+    def __init__(self, normalise=None):
+        super().__init__()
+        self.w = Parameter(Tensor([0.3, -0.2, 0.1], ms.float32))
+        self.normalise = normalise or nn.Softmax(axis=0)
+
+    def construct(self, a, b, c):
+        w = self.normalise(self.w)
+        return w[0] * a + w[1] * b + w[2] * c
+
+
+class UnpackedFusion(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.alpha = Parameter(Tensor([[0.5], [-0.5]], ms.float32))
+
+    def construct(self, first, second):
+        w1, w2 = ops.softmax(self.alpha, axis=0)
+        return first * w1 + second * w2
+
+
+class StackedFusion(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.logits = Parameter(Tensor([0.1, 0.2, 0.3, 0.4], ms.float32))
+
+    def construct(self, features):
+        weights = ops.softmax(self.logits, 0).reshape((4, 1, 1, 1, 1))
+        return (ops.stack(features, 0) * weights).sum(0)
+
+
+class RowLoopFusion(nn.Cell):
+    def __init__(self, num_agents: int = 8):
+        super().__init__()
+        self.num_agents = num_agents
+        self.scores = Parameter(ops.zeros((1, num_agents), ms.float32))
+
+    def construct(self, features):
+        if len(features) != self.num_agents:
+            raise ValueError("wrong number of branches")
+        weights = ops.softmax(self.scores, -1)
+        total = weights[0, 0] * features[0]
+        for i in range(1, self.num_agents):
+            total = total + weights[0, i] * features[i]
+        return total
+
+
+class ByHandFusion(nn.Cell):
+    """The softmax written out, the sum as a matrix product."""
+
+    def __init__(self):
+        super().__init__()
+        self.theta = Parameter(Tensor([1.0, 0.0, -1.0], ms.float32))
+
+    def construct(self, features):
+        e = ops.exp(self.theta - ops.ReduceMax()(self.theta))
+        weights = (e / e.sum()).reshape((1, 3))
+        shape = features[0].shape
+        flat = ops.stack(features, 0).reshape((3, -1))
+        return ops.matmul(weights, flat).reshape(shape)
+
+
+class Branches(nn.Cell):
+    """Convolutions whose outputs meet in ``fusion``, passed as one list or one by one."""
+
+    def __init__(self, fusion: nn.Cell, count: int, *, as_list: bool):
+        super().__init__()
+        self.branches = nn.CellList([nn.Conv2d(3, 4, 3) for _ in range(count)])
+        self.fusion = fusion
+        self.as_list = as_list
+
+    def construct(self, x):
+        features = [branch(x) for branch in self.branches]
+        if self.as_list:
+            return self.fusion(features)
+        return self.fusion(*features)
+
+
+class DenseExperts(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.CellList([nn.Dense(6, 5) for _ in range(8)])
+        self.mix = RowLoopFusion(8)
+
+    def construct(self, x):
+        return self.mix(tuple([expert(x) for expert in self.experts]))
+
+
+class Bottleneck(nn.Cell):
+    """A residual bottleneck: only its first three Cells are the pattern, and its ReLU is used three times."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 1)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.conv2 = nn.Conv2d(4, 4, 3)
+        self.bn2 = nn.BatchNorm2d(4)
+        self.conv3 = nn.Conv2d(4, 3, 1)
+        self.bn3 = nn.BatchNorm2d(3)
+        self.relu = nn.ReLU()
+
+    def construct(self, x):
+        out = self.conv1(x)
+        out = self.bn1(out)
+        out = self.relu(out)
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu(out + x)
+
+
+class BnDeclaredFirst(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(5, momentum=0.8, eps=1e-3)
+        self.squeeze = nn.Conv2d(3, 5, 1, pad_mode="pad", padding=0)
+        self.act = nn.ReLU()
+
+    def construct(self, x):
+        return self.act(self.norm(self.squeeze(x)))
+
+
+class NestedSequential(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.pointwise = nn.SequentialCell(OrderedDict([("conv", nn.Conv2d(3, 5, 1)), ("norm", nn.BatchNorm2d(5))]))
+        self.tail = nn.SequentialCell(nn.ReLU(), nn.MaxPool2d(2, 2))
+
+    def construct(self, x):
+        y = self.pointwise(x)
+        return self.tail(y)
+
+
+class TwoScales(nn.Cell):
+    """Two weighted sums; the first has a reduce of its own behind it, the second also another reader."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3)
+        self.b = nn.Conv2d(3, 4, 5)
+        self.fine = UnpackedFusion()
+        self.coarse = UnpackedFusion()
+        self.fine_reduce = nn.SequentialCell(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6), nn.ReLU())
+        self.coarse_reduce = nn.SequentialCell(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6), nn.ReLU())
+
+    def construct(self, x):
+        a, b = self.a(x), self.b(x)
+        fine = self.fine_reduce(self.fine(a, b))
+        mixed = self.coarse(a, b)
+        return fine + self.coarse_reduce(mixed) + ops.reduce_mean(mixed)
+
+
+class Temperature(nn.Cell):
+    def construct(self, w):
+        return ops.softmax(w / 2.0, 0)
+
+
+class StoppedGradient(nn.Cell):
+    def construct(self, w):
+        return ops.stop_gradient(ops.softmax(w, 0))
+
+
+class DroppedWeights(nn.Cell):
+    """Softmax in evaluation; in training the weights go through a dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout(p=0.5)
+
+    def construct(self, w):
+        return self.dropout(ops.softmax(w, 0))
+
+
+class CountingFusion(IndexedFusion):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def construct(self, a, b, c):
+        self.calls += 1
+        w = self.normalise(self.w)
+        return w[0] * a + w[1] * b + w[2] * c
+
+
+class SwitchableFusion(IndexedFusion):
+    """Its attribute decides what it computes; who knows that it stays may say so in a rule."""
+
+    def __init__(self):
+        super().__init__()
+        self.uniform = False
+
+    def construct(self, a, b, c):
+        if self.uniform:
+            return (a + b + c) / 3
+        w = self.normalise(self.w)
+        return w[0] * a + w[1] * b + w[2] * c
+
+
+class InlineSum(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3)
+        self.b = nn.Conv2d(3, 4, 3)
+        self.w = Parameter(ops.ones(2, ms.float32))
+
+    def construct(self, x):
+        w = ops.softmax(self.w, 0)
+        return w[0] * self.a(x) + w[1] * self.b(x)
+
+
+class ThreeScalars(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.w1 = Parameter(Tensor(1.0, ms.float32))
+        self.w2 = Parameter(Tensor(1.0, ms.float32))
+
+    def construct(self, a, b):
+        w = ops.softmax(ops.stack((self.w1, self.w2)), 0)
+        return w[0] * a + w[1] * b
+
+
+class SharedWeights(nn.Cell):
+    """The weights of the sum are read by another Cell too."""
+
+    def __init__(self):
+        super().__init__()
+        self.branches = Branches(IndexedFusion(), 3, as_list=False)
+        self.second = IndexedFusion()
+        self.second.w = self.branches.fusion.w
+
+    def construct(self, x):
+        y = self.branches(x)
+        return self.second(y, y * 2, y * 3)
+
+
+class SameBranchTwice(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3)
+        self.b = nn.Conv2d(3, 4, 3)
+        self.fusion = IndexedFusion()
+
+    def construct(self, x):
+        a = self.a(x)
+        return self.fusion(a, self.b(x), a)
+
+
+class CalledTwice(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3)
+        self.b = nn.Conv2d(3, 4, 3)
+        self.fusion = UnpackedFusion()
+
+    def construct(self, x):
+        a, b = self.a(x), self.b(x)
+        return self.fusion(a, b) + self.fusion(b, a)
+
+
+class SharedConvOutput(nn.Cell):
+    """The convolution's output has a second reader, which no Cell shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.bn = nn.BatchNorm2d(3)
+        self.relu = nn.ReLU()
+
+    def construct(self, x):
+        y = self.conv(x)
+        return self.relu(self.bn(y)) + y
+
+
+class FunctionalRelu(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.bn = nn.BatchNorm2d(4)
+
+    def construct(self, x):
+        return ops.relu(self.bn(self.conv(x)))
+
+
+class LoopedCells(nn.Cell):
+    """In a row, but only a run shows it: a rule must vouch for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.CellList([nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU()])
+
+    def construct(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class SameConvTwice(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        conv = nn.Conv2d(3, 3, 1)
+        self.first = nn.SequentialCell(conv, nn.BatchNorm2d(3), nn.ReLU())
+        self.second = nn.SequentialCell(conv, nn.BatchNorm2d(3), nn.ReLU())
+
+    def construct(self, x):
+        return self.second(self.first(x))
+
+
+class Reduce(nn.Cell):
+    """Conv, BN and an activation in a row, with whatever is given."""
+
+    def __init__(self, conv: nn.Cell | None = None, bn: nn.Cell | None = None, relu: nn.Cell | None = None):
+        super().__init__()
+        self.row = nn.SequentialCell(conv or nn.Conv2d(3, 4, 1), bn or nn.BatchNorm2d(4), relu or nn.ReLU())
+
+    def construct(self, x):
+        return self.row(x)

@@ -49,9 +49,9 @@ def test_forward_matches_the_oracle(pynative, impl, dtype):
     f, mean, variance = reduce(g, *rest, training=True, momentum=0.7, impl=impl)
     expected = oracle.reduce_training(*doubles, momentum=0.7)
     close(f, expected[0], dtype)
-    statistics = ms.float64 if dtype == ms.float64 else ms.float32
-    close(mean, expected[1], statistics)
-    close(variance, expected[2], statistics)
+    # The statistics of half data are those of the rounded Z, as they are between separate layers.
+    close(mean, expected[1], dtype)
+    close(variance, expected[2], dtype)
     assert f.dtype == dtype and mean.dtype == rest[3].dtype and f.shape == (3, OUT, 3, 7)
 
 

@@ -1,0 +1,114 @@
+"""Puts fused Cells into a net, and takes them out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mindspore import Parameter, nn
+
+from maam_ops.aggregate import FusedAgentAggregate
+from maam_ops.aggregate_reduce import FusedAggregateReduce
+from maam_ops.fusion.aggregate import AggregateMatch
+from maam_ops.fusion.reduce import ReduceMatch
+from maam_ops.fusion.report import Swap
+from maam_ops.fusion.slots import BranchPassthrough, Passthrough, Slot, hold, put
+from maam_ops.reduce import FusedReduce
+
+
+@dataclass
+class Change:
+    """One swap that can be made and undone.
+
+    Attributes:
+        pattern: ``"agent_aggregate"``, ``"reduce"`` or ``"aggregate_reduce"``.
+        slots: the places it changes.
+        install: puts the fused Cells in and returns where the operator stands, and the operator.
+        parts: smaller changes to fall back on where this one does not pass the check.
+        swap: what was done, for the report; None until it is made.
+    """
+
+    pattern: str
+    slots: tuple[Slot, ...]
+    install: Callable[[], tuple[Slot, nn.Cell]]
+    parts: tuple[Change, ...] = ()
+    swap: Swap | None = field(default=None, init=False)
+
+    def make(self) -> None:
+        """Changes the net, and says what stands in it now."""
+        place, operator = self.install()
+        self.swap = Swap(place.path, self.pattern, tuple(slot.path for slot in self.slots), str(operator))
+
+    def undo(self) -> None:
+        """Puts the old Cells back."""
+        for slot in self.slots:
+            put(slot, slot.cell)
+
+
+def aggregate_change(match: AggregateMatch, impl: str) -> Change:
+    """The weighted sum alone."""
+
+    def install() -> tuple[Slot, nn.Cell]:
+        fused = FusedAgentAggregate.from_parameter(match.parameter, impl=impl)
+        _place(match.slot, fused, match.slot.cell)
+        return match.slot, fused
+
+    return Change("agent_aggregate", (match.slot,), install)
+
+
+def reduce_change(match: ReduceMatch, order: list[Slot], impl: str) -> Change:
+    """1x1 convolution, batch normalisation and ReLU. ``order``: the places of the net, as it walks them."""
+
+    def install() -> tuple[Slot, nn.Cell]:
+        fused = FusedReduce.from_cells(match.conv.cell, match.bn.cell, impl=impl)
+        place = _place_last(fused, [match.conv, match.bn], order)
+        _pass_relu(match)
+        return place, fused
+
+    return Change("reduce", _reduce_slots(match), install)
+
+
+def both_change(
+    aggregate: AggregateMatch, reduce: ReduceMatch, order: list[Slot], impl: str, parts: tuple[Change, ...]
+) -> Change:
+    """The weighted sum and the reduce that alone reads it."""
+
+    def install() -> tuple[Slot, nn.Cell]:
+        fused = FusedAggregateReduce.from_cells(aggregate.parameter, reduce.conv.cell, reduce.bn.cell, impl=impl)
+        place = _place_last(fused, [aggregate.slot, reduce.conv, reduce.bn], order)
+        _pass_relu(reduce)
+        return place, fused
+
+    return Change("aggregate_reduce", (aggregate.slot, *_reduce_slots(reduce)), install, parts)
+
+
+def _reduce_slots(match: ReduceMatch) -> tuple[Slot, ...]:
+    return tuple(slot for slot in (match.conv, match.bn, match.relu) if slot is not None)
+
+
+def _place_last(fused: nn.Cell, slots: list[Slot], order: list[Slot]) -> Slot:
+    """Puts the operator into the place that the net walks last. The places before it hold their own Parameters and so
+    go on naming them."""
+    *others, last = sorted(slots, key=order.index)
+    for slot in others:
+        # Only the aggregate is called with several arguments.
+        kind = Passthrough if type(slot.cell) in (nn.Conv2d, nn.BatchNorm2d) else BranchPassthrough
+        _place(slot, kind(_own_parameters(slot.cell)), slot.cell)
+    _place(last, fused, last.cell)
+    return last
+
+
+def _pass_relu(match: ReduceMatch) -> None:
+    if match.relu is not None:
+        _place(match.relu, Passthrough({}), match.relu.cell)
+
+
+def _place(slot: Slot, cell: nn.Cell, old: nn.Cell) -> None:
+    hold(cell, _own_parameters(old))
+    cell.set_train(old.training)
+    cell.set_grad(old.requires_grad)
+    put(slot, cell)
+
+
+def _own_parameters(cell: nn.Cell) -> dict[str, Parameter]:
+    return {key: parameter for key, parameter in cell._params.items() if parameter is not None}

@@ -1,0 +1,39 @@
+"""The README's example runs as printed, and the documents name only things that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_readme_example_runs(pynative, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    path = Path("readme_example.py")
+    path.write_text(code)  # a file, because the graph compiler reads sources
+    exec(compile(code, str(path), "exec"), {"__name__": "__main__"})
+    printed = capsys.readouterr().out
+    assert "(8, 128, 32, 32)" in printed
+    assert "passed" in printed
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), f"{document} links to {target}"
+
+
+def test_every_environment_variable_is_in_the_table():
+    used = set()
+    for folder, pattern in (("maam_ops", "*.py"), ("maam", "*.py"), ("csrc", "*.cc")):
+        for path in (ROOT / folder).rglob(pattern):
+            used |= set(re.findall(r"\b(MAAM(?:_OPS)?_[A-Z_]+)\b", path.read_text()))
+    used -= {"MAAM_OPS_VERSION"}
+    macros = set(re.findall(r"#define (MAAM_[A-Z_0-9]+)", "".join(p.read_text() for p in (ROOT / "csrc").rglob("*.h"))))
+    documented = set(re.findall(r"^\| `(MAAM_[A-Z_]+)`", (ROOT / "docs/design.md").read_text(), flags=re.MULTILINE))
+    environment = {name for name in used - macros if not re.match(r"MAAM_(AOT|EXPORT|KERNEL|ISA|X86)$", name)}
+    assert environment == documented
