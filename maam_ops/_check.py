@@ -121,7 +121,9 @@ def check_dense(op: str, shape, dtype, weight, bias) -> bool:
     if dtype not in (ms.float32, ms.float16, ms.bfloat16):
         raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
     if len(shape) < 1 or len(weight) != 2 or weight[1] < 1 or shape[-1] not in (weight[1], -1):
-        raise ValueError(f"maam_ops.{op}: weight: got shape {tuple(weight)} for x {tuple(shape)}, expected (O, K) for (..., K)")
+        raise ValueError(
+            f"maam_ops.{op}: weight: got shape {tuple(weight)} for x {tuple(shape)}, expected (O, K) for (..., K)"
+        )
     if tuple(bias) not in ((), (weight[0],)):
         raise ValueError(f"maam_ops.{op}: bias: got shape {tuple(bias)}, expected ({weight[0]},)")
     return True

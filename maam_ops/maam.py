@@ -241,7 +241,9 @@ def _why_not_branch(branch: nn.Cell, channels: int) -> str | None:
         return f"is a {type(branch).__name__}{inside}, not a SequentialCell of Conv2d, BatchNorm2d, ReLU, MaxPool2d"
     conv, bn, _, pool = layers
     kernel = conv.kernel_size[0]
-    keeps_size = conv.pad_mode == "same" or (conv.pad_mode == "pad" and conv.padding in (kernel // 2, (kernel // 2,) * 4))
+    keeps_size = conv.pad_mode == "same" or (
+        conv.pad_mode == "pad" and conv.padding in (kernel // 2, (kernel // 2,) * 4)
+    )
     for what, got, right, expected in (
         ("kernel_size", conv.kernel_size, conv.kernel_size in [(k, k) for k in KERNEL_SIZES], "1, 3, 5 or 7"),
         ("stride", conv.stride, conv.stride == (1, 1), "1"),
@@ -264,7 +266,9 @@ def _why_not_branch(branch: nn.Cell, channels: int) -> str | None:
 def _choice_of_cell(choice: _select.Choice, reason: str | None, *, asked_for: bool) -> _select.Choice:
     """The native choice of the operator, refined by what the parts of a Cell allow."""
     if reason is None:
-        return replace(choice, reason=f"{choice.reason}; in evaluation. Training composes branches and aggregate_reduce")
+        return replace(
+            choice, reason=f"{choice.reason}; in evaluation. Training composes branches and aggregate_reduce"
+        )
     if asked_for:
         raise RuntimeError(
             f"maam_ops.FusedMAAM: impl=native: not available: {reason}. Use impl='auto' to run the branches as they are"
