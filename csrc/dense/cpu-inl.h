@@ -12,16 +12,20 @@ using V = F32;
 constexpr int kOutputs = 4;
 constexpr int kRows = kRegisters == 32 ? 4 : 3;
 
-// Lane i of the result is the sum of the lanes of x[i]. Every sum takes the same tree.
-MAAM_INLINE V SumEach(V (&x)[V::kLanes]) {
-#pragma GCC unroll 4
-  for (int count = V::kLanes; count > 1; count /= 2) {
+// Lane i of the result is the sum of the lanes of x[i]. Every sum takes the same tree. A template for each level: GCC does
+// not unroll a loop that halves its counter, and would keep the vectors on the stack.
+template <int kCount>
+MAAM_INLINE V SumEach(const V (&x)[kCount]) {
+  if constexpr (kCount == 1) {
+    return x[0];
+  } else {
+    V half[kCount / 2];
 #pragma GCC unroll 8
-    for (int i = 0; i < count / 2; ++i) {
-      x[i] = Add(ZipLow(x[i], x[i + count / 2]), ZipHigh(x[i], x[i + count / 2]));
+    for (int i = 0; i < kCount / 2; ++i) {
+      half[i] = Add(ZipLow(x[i], x[i + kCount / 2]), ZipHigh(x[i], x[i + kCount / 2]));
     }
+    return SumEach(half);
   }
-  return x[0];
 }
 
 // sum[r][o] += x_r w_o for one vector of inputs from k on, or its first n.
@@ -87,21 +91,24 @@ static void AddRows(const DenseForward& p, const Block& b, int64_t row) {
   }
 }
 
+// Vector by vector: memcpy of such lengths becomes `rep movs`, which took an eighth of the whole time.
 static void CopyRows(const float* from, int64_t from_stride, int64_t rows, int64_t length, float* to,
                      int64_t to_stride) {
-  for (int64_t r = 0; r < rows; ++r) {
-    std::memcpy(to + r * to_stride, from + r * from_stride, static_cast<size_t>(length) * sizeof(float));
+  for (int64_t r = 0; r < rows; ++r, from += from_stride, to += to_stride) {
+    int64_t i = 0;
+    for (; i + V::kLanes <= length; i += V::kLanes) Store(to + i, Load(from + i));
+    if (i < length) StoreFirst(to + i, LoadFirst(from + i, length - i), length - i);
   }
 }
 
 // All rows of a chunk of x, in working memory, times a few rows of W. Meanwhile `ahead`, the same part of W to come,
 // is brought into the L2 cache bit by bit: left to the copying, memory and multiply-adds would wait for one another.
 static void AddOutputs(const DenseForward& p, const Block& b, int64_t rows, const float* ahead) {
+  const int64_t each = b.depth / rows;
   for (int64_t row = 0; row < rows;) {
     const int64_t next = row + kRows <= rows ? row + kRows : row + 1;
     for (int o = 0; o < b.outputs && ahead != nullptr; ++o) {
-      const int64_t from = b.depth * row / rows;
-      Prefetch(ahead + o * p.inputs + from, (b.depth * next / rows - from) * static_cast<int64_t>(sizeof(float)));
+      Prefetch(ahead + o * p.inputs + row * each, (next - row) * each * static_cast<int64_t>(sizeof(float)));
     }
     next - row == kRows ? AddRows<kRows>(p, b, row) : AddRows<1>(p, b, row);
     row = next;
