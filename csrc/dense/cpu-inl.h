@@ -8,8 +8,7 @@ namespace dense {
 
 using V = F32;
 
-// Outputs, and rows of the batch, whose dot products are in registers at a time.
-constexpr int kOutputs = 4;
+// Rows of the batch whose dot products with kOutputs rows of W are in registers at a time.
 constexpr int kRows = kRegisters == 32 ? 4 : 3;
 
 // Lane i of the result is the sum of the lanes of x[i]. Every sum takes the same tree. A template for each level: GCC does
@@ -85,9 +84,14 @@ static void AddRows(const DenseForward& p, const Block& b, int64_t row) {
   for (int o = 0; o < kOutputs; ++o) w[o] = b.weight + (o < b.outputs ? o : b.outputs - 1) * b.weight_stride;
   float dot[kRowsHere * kOutputs];
   Dots<kRowsHere>(x, w, b.depth, dot);
-  for (int r = 0; r < kRowsHere; ++r) {
-    float* to = b.partial + (row + r) * p.outputs;
-    for (int64_t o = 0; o < b.outputs; ++o) to[o] = (b.first ? 0 : to[o]) + dot[r * kOutputs + o];
+  float* to = b.partial + row * PartialStride(p);
+  for (int r = 0; r < kRowsHere; ++r, to += PartialStride(p)) {
+    const float* add = dot + r * kOutputs;
+    if (b.first) {
+      for (int o = 0; o < kOutputs; ++o) to[o] = add[o];
+    } else {
+      for (int o = 0; o < kOutputs; ++o) to[o] += add[o];
+    }
   }
 }
 
@@ -128,8 +132,14 @@ static void ManyRows(const DenseForward& p, const DenseSegment& s, float* partia
         const int64_t outputs = s.end - o < kOutputs ? s.end - o : kOutputs;
         const float* weight = p.weight + o * p.inputs + k;
         CopyRows(weight, p.inputs, outputs, depth, packed_weight, kPackedStride);
-        const Block block{packed,  kPackedStride, packed_weight, kPackedStride, partial + first * p.outputs + o,
-                          outputs, depth,         k == s.k};
+          const Block block{packed,
+                          kPackedStride,
+                          packed_weight,
+                          kPackedStride,
+                          partial + first * PartialStride(p) + o,
+                          outputs,
+                          depth,
+                          k == s.k};
         AddOutputs(p, block, rows, o + 2 * kOutputs <= s.end ? weight + kOutputs * p.inputs : nullptr);
       }
     }
@@ -154,7 +164,7 @@ static void Finish(const DenseForward& p, const float* partial, int64_t begin, i
     float* y = p.y + row * p.outputs;
     for (int64_t o = 0; o < p.outputs; ++o) y[o] = p.bias != nullptr ? p.bias[o] : 0;
     for (int64_t k = 0; k < p.inputs; k += kSegment) {
-      const float* from = partial + (k / kSegment * p.batch + row) * p.outputs;
+      const float* from = partial + (k / kSegment * p.batch + row) * PartialStride(p);
       for (int64_t o = 0; o < p.outputs; ++o) y[o] += from[o];
     }
     if (!p.relu) continue;

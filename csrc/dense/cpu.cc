@@ -16,7 +16,6 @@ namespace maam {
 
 namespace {
 
-constexpr int64_t kSmallestBlock = 4;  // outputs in registers at a time
 constexpr int64_t kFinishFloats = 16384;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -28,14 +27,14 @@ struct Tasks {
 
   explicit Tasks(const DenseForward& p) : segments(CeilDiv(p.inputs, kSegment)) {
     const int64_t wanted = CeilDiv(4 * NumThreads(), segments);
-    block = RoundUp(CeilDiv(p.outputs, wanted), kSmallestBlock);
+    block = RoundUp(CeilDiv(p.outputs, wanted), kOutputs);
     blocks = CeilDiv(p.outputs, block);
   }
   int64_t Count() const { return segments * blocks; }
 };
 
 int64_t PartialBytes(const DenseForward& p, const Tasks& tasks) {
-  return RoundUp(tasks.segments * p.batch * p.outputs * int64_t{sizeof(float)}, kCacheLine);
+  return RoundUp(tasks.segments * p.batch * PartialStride(p) * int64_t{sizeof(float)}, kCacheLine);
 }
 
 constexpr int64_t kPackedBytes = kPackedFloats * int64_t{sizeof(float)};
@@ -62,7 +61,7 @@ void RunDenseForward(const DenseForward& p) {
     const int64_t begin = task % tasks.blocks * tasks.block;
     const DenseSegment part{s * kSegment, std::min(kSegment, p.inputs - s * kSegment), begin,
                             std::min(p.outputs, begin + tasks.block)};
-    segment(p, part, partial + s * p.batch * p.outputs,
+    segment(p, part, partial + s * p.batch * PartialStride(p),
             reinterpret_cast<float*>(scratch.At(PartialBytes(p, tasks) + worker * kPackedBytes)));
   });
   const int64_t rows = std::max<int64_t>(1, kFinishFloats / (p.outputs * tasks.segments));
