@@ -1,7 +1,7 @@
 // Dense layer, Eq. 4 to 8 of the MAAM paper: y = x W^T + b, and max(y, 0) where asked for, in float32.
 //
-// W is row-major (outputs, inputs), as nn.Dense keeps it, and is not repacked: both operands of every dot product are
-// contiguous. W streams from memory once a call for each kChunk rows of x.
+// W is row-major (outputs, inputs), as nn.Dense keeps it, so that both operands of every dot product are contiguous. It
+// streams from memory once a call, whatever the batch.
 #pragma once
 
 #include <cstdint>
