@@ -82,8 +82,8 @@ def model_for(data: ImageSet, preset: str, impl: str, overrides: dict[str, Any])
             raise MaamError(f"option {name} is {options[name]}, but the images of this data set have {expected}")
     try:
         return create_model(preset, len(data.classes), impl, **options)
-    except RuntimeError as error:
-        # impl="native" on a machine without the compiled kernels: the operator says why and what else there is.
+    except (RuntimeError, ValueError) as error:
+        # From the operators: compiled kernels asked for where there are none, or an unknown MAAM_OPS_IMPL.
         raise MaamError(str(error)) from error
 
 

@@ -138,6 +138,11 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
+def test_unknown_implementation_in_the_environment_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MAAM_OPS_IMPL", "fast")
+    assert "MAAM_OPS_IMPL: got 'fast'" in one_line_error(maam("train", *TINY, "--out", tmp_path / "run"))
+
+
 def test_overrides_are_parsed() -> None:
     assert parse_overrides(["a=1", "b=1,3,5", "c=false", "d=True"]) == {"a": 1, "b": (1, 3, 5), "c": False, "d": True}
     assert parse_overrides(None) == {}
