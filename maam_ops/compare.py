@@ -288,7 +288,7 @@ def _case(op: str, shape: tuple[int, ...], branches: int, channels: int, dtype: 
 
 
 def _maam_case(rng: np.random.Generator, x: Tensor, alpha: Tensor, channels: int, last: list[Tensor]) -> Report:
-    """The whole module whose branches have this many channels; without gradients of the statistics, which are buffers."""
+    """The whole module, its branches of this many channels; its gradients of the statistics, buffers, are zero."""
 
     def conv(outputs: int, inputs: int, kernel: int) -> Tensor:
         weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
