@@ -16,6 +16,7 @@ from mindspore.ops.primitive import constexpr
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches
+from maam_ops.ascend import aggregate_aclnn, aggregate_akg
 
 OP = "agent_aggregate"
 _SYMBOLS = ("AggregateForward", "AggregateBackward")
@@ -58,8 +59,13 @@ def agent_aggregate(alpha: Tensor, *branches: Tensor, impl: str = "auto") -> Ten
     """
     branches = _flat(branches)
     check_branches(OP, alpha.shape, _shapes(branches), _dtypes(branches))
-    if _chosen(impl) == "native":
+    chosen = _chosen(impl)
+    if chosen == "native":
         return _run_native(alpha, branches)
+    if chosen == "akg":
+        return aggregate_akg.agent_aggregate(alpha, *branches)
+    if chosen == "ascendc":
+        return aggregate_aclnn.agent_aggregate(alpha, *branches)
     return reference(alpha, *branches)
 
 
@@ -146,4 +152,9 @@ _NATIVE = tuple(
     for count in range(MAX_BRANCHES + 1)
 )
 
-_select.register(OP, _SYMBOLS)
+_select.register(
+    OP,
+    _SYMBOLS,
+    _select.Implementation("akg", "AKG kernels", aggregate_akg.available, automatic=False),
+    _select.Implementation("ascendc", "Ascend C operators", aggregate_aclnn.available, automatic=False),
+)

@@ -14,6 +14,7 @@ from mindspore.ops.primitive import constexpr
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell
 from maam_ops._check import check_reduce
+from maam_ops.ascend import reduce_akg
 
 OP = "reduce"
 _SYMBOLS = ("ReduceInference", "ReduceTraining", "ReduceBackward", "ReduceInferenceBackward")
@@ -36,15 +37,22 @@ def reference(
     Computes in float32 (float64 for float64 data) and rounds F, as the kernels do.
     """
     check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
+    return _compose(
+        _normalise, g, weight, gamma, beta, moving_mean, moving_variance, training=training, momentum=momentum, eps=eps
+    )
+
+
+def _compose(normalise, g, weight, gamma, beta, moving_mean, moving_variance, *, training, momentum, eps):
+    """The operator from MindSpore ops, around an implementation of its elementwise end."""
     wide = ms.float64 if g.dtype == ms.float64 else ms.float32
     z = _conv1x1(g.astype(wide), weight.astype(wide))
     if not training:
         mean, variance = moving_mean.astype(wide), moving_variance.astype(wide)
-        return _normalise(z, mean, variance, gamma.astype(wide), beta.astype(wide), eps).astype(g.dtype)
+        return normalise(z, mean, variance, gamma.astype(wide), beta.astype(wide), eps).astype(g.dtype)
     mean = z.mean((0, 2, 3))
     centred = z - mean.reshape((1, -1, 1, 1))
     variance = (centred * centred).mean((0, 2, 3))
-    f = _normalise(z, mean, variance, gamma.astype(wide), beta.astype(wide), eps).astype(g.dtype)
+    f = normalise(z, mean, variance, gamma.astype(wide), beta.astype(wide), eps).astype(g.dtype)
     count = g.shape[0] * g.shape[2] * g.shape[3]
     old, new = _scalar(momentum, wide), _scalar(1 - momentum, wide)
     unbiased = variance * _scalar(count / (count - 1), wide)
@@ -75,7 +83,7 @@ def reduce(
         training: normalise by the statistics of this batch, and update the running ones.
         momentum: weight of the old running statistics, as the argument of ``nn.BatchNorm2d``.
         eps: added to the variance.
-        impl: "auto", "native" or "reference".
+        impl: "auto", "native", "reference" or another of ``maam_ops.info()``.
 
     Returns:
         F (B, O, H, W) of g's dtype; in training (F, new_moving_mean, new_moving_variance), where the running variance
@@ -88,8 +96,22 @@ def reduce(
         RuntimeError: the implementation asked for is not available here.
     """
     check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
-    if _chosen(impl) == "native":
+    chosen = _chosen(impl)
+    if chosen == "native":
         return _run_native(g, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps)
+    if chosen == "akg":
+        return _compose(
+            _normalise_akg,
+            g,
+            weight,
+            gamma,
+            beta,
+            moving_mean,
+            moving_variance,
+            training=training,
+            momentum=momentum,
+            eps=eps,
+        )
     return reference(
         g, weight, gamma, beta, moving_mean, moving_variance, training=training, momentum=momentum, eps=eps
     )
@@ -206,6 +228,10 @@ def _normalise(z, mean, variance, gamma, beta, eps):
     return ops.relu((z - mean.reshape(column)) * scale.reshape(column) + beta.reshape(column))
 
 
+def _normalise_akg(z, mean, variance, gamma, beta, eps):
+    return reduce_akg.normalise_relu(z, mean, gamma * ops.rsqrt(variance + eps), beta)
+
+
 def _conv1x1(g, weight):
     batch, channels, height, width = g.shape
     if g.dtype == ms.float64:  # there is no float64 Conv2D on CPU
@@ -279,4 +305,8 @@ if _native.missing_reason(_SYMBOLS) is None:
         "ReduceTraining", _INPUTS, ["f", "z", "mean", "rstd", "new_mean", "new_variance"], _training_bprop
     )
 
-_select.register(OP, _SYMBOLS)
+_select.register(
+    OP,
+    _SYMBOLS,
+    _select.Implementation("akg", "AKG kernel after the convolution", reduce_akg.available, automatic=False),
+)
