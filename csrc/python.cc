@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "ceiling/ceiling.h"
 #include "core/aot.h"
 #include "core/dispatch.h"
 #include "core/error.h"
@@ -65,6 +66,35 @@ py::dict CounterDict() {
   return result;
 }
 
+using Stream = py::array_t<float, py::array::c_style>;
+
+void CeilingBandwidth(const std::vector<Stream>& inputs, std::vector<Stream> outputs, bool streaming, bool blocked,
+                      bool ranges) {
+  maam::BandwidthPass p;
+  p.streaming = streaming;
+  p.blocked = blocked;
+  p.ranges = ranges;
+  p.reads = static_cast<int>(inputs.size());
+  p.writes = static_cast<int>(outputs.size());
+  p.size = inputs.empty() ? 0 : inputs[0].size();
+  const auto expect_size = [&p](const Stream& stream) {
+    if (stream.size() != p.size) {
+      maam::Fail("ceiling_bandwidth", "arrays", std::to_string(stream.size()) + " elements",
+                 std::to_string(p.size) + " as in the first input");
+    }
+  };
+  for (int k = 0; k < p.reads && k < maam::kMaxCeilingReads; ++k) {
+    expect_size(inputs[k]);
+    p.in[k] = inputs[k].data();
+  }
+  for (int k = 0; k < p.writes && k < maam::kMaxCeilingWrites; ++k) {
+    expect_size(outputs[k]);
+    p.out[k] = outputs[k].mutable_data();
+  }
+  py::gil_scoped_release release;
+  maam::RunBandwidthPass(p);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -90,5 +120,11 @@ PYBIND11_MODULE(_core, m) {
   m.def("set_num_threads", &maam::SetNumThreads, py::arg("n"));
   m.def("counters", &CounterDict, "Calls, bytes moved and largest scratch by 'kernel/isa' since the last reset.");
   m.def("reset_counters", &maam::ResetCounters);
+  m.def("ceiling_bandwidth", &CeilingBandwidth, py::arg("inputs").noconvert(), py::arg("outputs").noconvert(),
+        py::kw_only(), py::arg("streaming"), py::arg("blocked"), py::arg("ranges"),
+        "One pass at the memory's speed: every float32 input read once, every output overwritten once. All arrays have "
+        "the same number of elements, a multiple of 1024; which of the eight ways is fastest depends on it.");
+  m.def("ceiling_fma", &maam::RunFmaPass, py::call_guard<py::gil_scoped_release>(),
+        "A fixed amount of float32 multiply-add in registers on all threads; returns the FLOP done.");
   m.attr("__version__") = MAAM_OPS_VERSION;
 }

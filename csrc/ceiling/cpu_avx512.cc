@@ -1,0 +1,2 @@
+#define MAAM_ISA avx512
+#include "ceiling/cpu-inl.h"

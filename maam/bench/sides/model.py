@@ -1,0 +1,78 @@
+"""Whole classifiers in MindSpore, with the fused operators and without."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn
+
+import maam_ops.graph
+
+from ...evaluate import make_forward
+from ...models import create_model
+from ...models.config import PRESETS
+from ...train import make_step
+from .. import cases
+from ..cases import Arrays, Case
+from . import Candidate, Prepared, mindspore
+
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-4
+
+
+def prepare(case: Case, inputs: Arrays, *, fused: bool, graph_kernel: bool = False) -> Prepared:
+    """The model of the case from one seed: the same weights on every side."""
+    mindspore.configure(graph_kernel=graph_kernel)
+    ms.set_seed(0)
+    net = create_model(case.preset, impl="native" if fused else "reference")
+    build = _inference if isinstance(case, cases.ModelInference) else _step
+    return build(net, Tensor(inputs["images"]), Tensor(inputs["labels"]))
+
+
+def _inference(net: nn.Cell, images: Tensor, labels: Tensor) -> Prepared:
+    net.set_train(False)
+    forward = make_forward(net)
+
+    def run() -> Arrays:
+        return {"logits": forward(images).asnumpy()}
+
+    return Prepared({"": Candidate(run)}, _facts(run, net, images))
+
+
+def _step(net: nn.Cell, images: Tensor, labels: Tensor) -> Prepared:
+    """Forward, loss, backward and Adam with weight decay, as `maam train` runs it."""
+    net.set_train(True)
+    optimizer = nn.Adam(net.trainable_params(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    step = make_step(net, optimizer)
+    compiled = ms.jit(step)
+
+    def run() -> Arrays:
+        return {"loss": compiled(images, labels)[0].asnumpy()}
+
+    def verify() -> Arrays:
+        loss, logits = compiled(images, labels)
+        results = {"loss": loss.asnumpy(), "logits": logits.asnumpy()}
+        # From zero, one step leaves a tenth of each gradient (weight decay included) in Adam's first moment.
+        results |= {parameter.name: parameter.asnumpy() for parameter in optimizer.moment1}
+        return results | {p.name: p.asnumpy() for p in net.untrainable_params()}
+
+    return Prepared({"": Candidate(run, verify)}, _facts(run, step, images, labels))
+
+
+def _facts(run, target, *inputs: Tensor):
+    """Kernels by the compiled graph and by the profiler, and memory by the compiled graph."""
+    return {
+        "kernels": lambda: maam_ops.graph.count_kernels(target, *inputs).total,
+        "profiled_kernels": lambda: maam_ops.graph.profile_kernels(run).total,
+        "plan_peak_bytes": lambda: maam_ops.graph.memory_plan(target, *inputs).peak_bytes,
+        "plan_total_bytes": lambda: maam_ops.graph.memory_plan(target, *inputs).total_bytes,
+    }
+
+
+def replaced_stage(case: cases.ModelStep, inputs: Arrays) -> Prepared:
+    """What the fused operators replace, forward and backward, at the model's shapes: all that they could save."""
+    config = PRESETS[case.preset]
+    stage = cases.AggregateReduceTraining(
+        case.batch, config.channels[-1], config.reduce_channels, config.grid, config.num_agents
+    )
+    prepared = mindspore.prepare(stage, stage.inputs(), fused=False)
+    # The model writes the weighted sum this way.
+    return Prepared({"": prepared.candidates["indexed"]})
