@@ -112,7 +112,7 @@ def _probe(net: nn.Cell, images: Tensor, labels: Tensor) -> dict[str, np.ndarray
     net.set_train(False)
     arrays = {"logits": make_forward(net)(images).asnumpy()}
     net.set_train(True)
-    gradients_of = ms.jit(ms.value_and_grad(make_loss(net), None, parameters, has_aux=True))
+    gradients_of = ms.value_and_grad(make_loss(net), None, parameters, has_aux=True)
     (loss, _), gradients = gradients_of(images, labels)
     arrays["loss"] = loss.asnumpy()
     for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -29,10 +29,11 @@ class Metrics:
 
 
 def make_forward(net: nn.Cell) -> Callable[[Tensor], Tensor]:
-    """`net` compiled in GRAPH mode: images (B, C, H, W) -> logits (B, K). Set the net's train flag before a call."""
+    """`net` in GRAPH mode: images (B, C, H, W) -> logits (B, K). Set the net's train flag before a call."""
 
-    @ms.jit
     def forward(images: Tensor) -> Tensor:
+        # The mode is the process's, and a caller may have changed it since.
+        ms.set_context(mode=ms.GRAPH_MODE)
         return net(images)
 
     return forward

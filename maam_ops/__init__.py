@@ -14,9 +14,11 @@ from maam_ops import functional, graph, reference  # noqa: E402
 from maam_ops.aggregate import FusedAgentAggregate  # noqa: E402
 from maam_ops.aggregate_reduce import FusedAggregateReduce  # noqa: E402
 from maam_ops.compare import compare  # noqa: E402
+from maam_ops.dense import FusedDense  # noqa: E402
 from maam_ops.explain import explain  # noqa: E402
 from maam_ops.fusion import FuseReport, fuse  # noqa: E402
 from maam_ops.info import info  # noqa: E402
+from maam_ops.maam import FusedMAAM  # noqa: E402
 from maam_ops.reduce import FusedReduce  # noqa: E402
 
 __version__ = "0.1.0"
@@ -24,6 +26,8 @@ __all__ = [
     "FuseReport",
     "FusedAgentAggregate",
     "FusedAggregateReduce",
+    "FusedDense",
+    "FusedMAAM",
     "FusedReduce",
     "compare",
     "explain",

@@ -85,3 +85,45 @@ def check_reduce(op: str, shape, dtype, weight, gamma, beta, training: bool) -> 
             "training: the variance is undefined. Use a larger batch, or training=False"
         )
     return True
+
+
+@constexpr
+def check_maam(op: str, shape, dtype, alpha, kernels, weight) -> bool:
+    """Raise unless images, the branches' convolutions and the 1x1 one fit each other and the operator."""
+    if dtype not in (ms.float32, ms.float16, ms.bfloat16):
+        raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
+    if len(shape) != 4 or shape[2] in (0, 1) or shape[3] in (0, 1):
+        raise ValueError(f"maam_ops.{op}: x: got shape {tuple(shape)}, expected (B, Cin, H, W), H and W at least 2")
+    count = len(kernels)
+    if not MIN_BRANCHES <= count <= MAX_BRANCHES:
+        raise ValueError(f"maam_ops.{op}: branches: got {count}, expected {MIN_BRANCHES} to {MAX_BRANCHES}")
+    elements = 1
+    for extent in alpha:
+        elements *= extent
+    if elements != count:
+        raise ValueError(f"maam_ops.{op}: alpha: got shape {tuple(alpha)}, expected {count} elements, one a branch")
+    inputs = kernels[0][1] if shape[1] == -1 else shape[1]
+    for i in range(count):
+        got = tuple(kernels[i])
+        if len(got) != 4 or got[2] not in (1, 3, 5, 7) or got != (kernels[0][0], inputs, got[2], got[2]):
+            raise ValueError(
+                f"maam_ops.{op}: branch {i}: got a weight of shape {got}, expected "
+                f"({kernels[0][0]}, {inputs}, k, k), k of 1, 3, 5 or 7"
+            )
+    if len(weight) != 4 or tuple(weight[1:]) != (kernels[0][0], 1, 1):
+        raise ValueError(f"maam_ops.{op}: weight: got shape {tuple(weight)}, expected (O, {kernels[0][0]}, 1, 1)")
+    return True
+
+
+@constexpr
+def check_dense(op: str, shape, dtype, weight, bias) -> bool:
+    """Raise unless x is (..., K), the weight (O, K) and the bias, () where there is none, (O,)."""
+    if dtype not in (ms.float32, ms.float16, ms.bfloat16):
+        raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
+    if len(shape) < 1 or len(weight) != 2 or weight[1] < 1 or shape[-1] not in (weight[1], -1):
+        raise ValueError(
+            f"maam_ops.{op}: weight: got shape {tuple(weight)} for x {tuple(shape)}, expected (O, K) for (..., K)"
+        )
+    if tuple(bias) not in ((), (weight[0],)):
+        raise ValueError(f"maam_ops.{op}: bias: got shape {tuple(bias)}, expected ({weight[0]},)")
+    return True

@@ -97,6 +97,11 @@ def _requested(op: str, impl: str) -> tuple[str, str]:
     return impl, source
 
 
+def is_explicit(impl: str) -> bool:
+    """Whether the user asked for an implementation by name, here or in the environment."""
+    return impl != AUTO or (os.environ.get(VARIABLE) or AUTO) != AUTO
+
+
 def choose(op: str, impl: str = AUTO) -> Choice:
     """Decide which implementation of ``op`` runs on this machine now.
 

@@ -12,11 +12,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from maam_ops import _select, aggregate, aggregate_reduce, reduce
+from maam_ops import _select, aggregate, aggregate_reduce, dense, maam, reduce
 from maam_ops.explain import kernels_run
 
 # Largest error allowed, relative to the largest magnitude of the tensor: both sides round, in different orders.
 TOLERANCE = {ms.float64: 1e-12, ms.float32: 1e-5, ms.float16: 2e-3, ms.bfloat16: 1.6e-2}
+_NO_DOUBLE = (dense.OP, maam.OP)
 _EPSILON = {ms.float64: 2.0**-52, ms.float32: 2.0**-23, ms.float16: 2.0**-10, ms.bfloat16: 2.0**-7}
 
 
@@ -241,14 +242,21 @@ def _outputs_and_gradients(
 
 def _flatten(inputs: Sequence[Any]) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], list[Any]]]:
     """The tensors of the arguments in order (lists and tuples opened), and how to put others in their places."""
-    lengths = [len(item) if isinstance(item, (list, tuple)) else None for item in inputs]
-    flat = [tensor for item in inputs for tensor in (item if isinstance(item, (list, tuple)) else [item])]
+
+    def open_all(item: Any) -> Iterator[Tensor]:
+        if isinstance(item, (list, tuple)):
+            for inner in item:
+                yield from open_all(inner)
+        else:
+            yield item
+
+    def put_back(item: Any, rest: Iterator[Tensor]) -> Any:
+        return [put_back(inner, rest) for inner in item] if isinstance(item, (list, tuple)) else next(rest)
 
     def rebuild(tensors: Sequence[Tensor]) -> list[Any]:
-        rest = iter(tensors)
-        return [next(rest) if n is None else [next(rest) for _ in range(n)] for n in lengths]
+        return put_back(inputs, iter(tensors))
 
-    return flat, rebuild
+    return list(open_all(inputs)), rebuild
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
@@ -267,10 +275,30 @@ def _case(op: str, shape: tuple[int, ...], branches: int, channels: int, dtype: 
     small = [Tensor(rng.uniform(0.5, 1.5, channels)).astype(wide) for _ in range(4)]
     if op == aggregate.OP:
         return compare(aggregate.agent_aggregate, alpha, *tensors)
+    if op == dense.OP:
+        inputs = int(np.prod(shape[1:]))
+        weight = Tensor(rng.standard_normal((channels, inputs)) / np.sqrt(inputs)).astype(wide)
+        return compare(dense.dense, random(shape[0], inputs), weight, small[0], relu=True)
+    if op == maam.OP:
+        return _maam_case(rng, random(shape[0], 3, 2 * shape[2], 2 * shape[3]), alpha, shape[1], small)
     weight = Tensor(rng.standard_normal((channels, shape[1], 1, 1)) / np.sqrt(shape[1])).astype(wide)
     if op == reduce.OP:
         return compare(reduce.reduce, tensors[0], weight, *small, training=True)
     return compare(aggregate_reduce.aggregate_reduce, alpha, tensors, weight, *small, training=True)
+
+
+def _maam_case(rng: np.random.Generator, x: Tensor, alpha: Tensor, channels: int, last: list[Tensor]) -> Report:
+    """The whole module, its branches of this many channels; its gradients of the statistics, buffers, are zero."""
+
+    def conv(outputs: int, inputs: int, kernel: int) -> Tensor:
+        weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
+        return Tensor(weight.astype(np.float32))
+
+    branches = [
+        [conv(channels, x.shape[1], 3), *(Tensor(rng.uniform(0.5, 1.5, channels).astype(np.float32)) for _ in range(4))]
+        for _ in range(alpha.size)
+    ]
+    return compare(maam.maam, x, alpha, branches, conv(last[0].size, channels, 1), *last, grad=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -286,10 +314,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shape = tuple(int(extent) for extent in options.shape.split(","))
     except ValueError:
         parser.error(f"--shape: got {options.shape!r}, expected four whole numbers such as 8,64,16,16")
-    reports = [
-        _case(op, shape, options.branches, options.channels, getattr(ms, options.dtype))
-        for op in options.op or _select.operators()
-    ]
+    operators = options.op or [op for op in _select.operators() if options.dtype != "float64" or op not in _NO_DOUBLE]
+    if options.dtype == "float64" and set(operators) & set(_NO_DOUBLE):
+        parser.error(f"--dtype: got float64, which {' and '.join(_NO_DOUBLE)} do not take")
+    reports = [_case(op, shape, options.branches, options.channels, getattr(ms, options.dtype)) for op in operators]
     print("\n\n".join(str(report) for report in reports))
     return 0 if all(reports) else 1
 

@@ -79,6 +79,8 @@ MAAM_INLINE F32 Mul(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 MAAM_INLINE F64 Mul(F64 a, F64 b) { return {_mm512_mul_pd(a.v, b.v)}; }
 MAAM_INLINE F32 Fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 MAAM_INLINE F64 Fma(F64 a, F64 b, F64 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+// a where a > b, else b: b where either is NaN.
+MAAM_INLINE F32 Max(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
 // value where condition > 0, else 0: a NaN condition gives 0, as MindSpore's CPU ReLU does.
 MAAM_INLINE F32 WherePositive(F32 condition, F32 value) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(condition.v, _mm512_setzero_ps(), _CMP_GT_OQ), value.v)};
@@ -153,6 +155,7 @@ MAAM_INLINE F32 Mul(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
 MAAM_INLINE F64 Mul(F64 a, F64 b) { return {_mm256_mul_pd(a.v, b.v)}; }
 MAAM_INLINE F32 Fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 MAAM_INLINE F64 Fma(F64 a, F64 b, F64 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+MAAM_INLINE F32 Max(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
 MAAM_INLINE F32 WherePositive(F32 condition, F32 value) {
   return {_mm256_and_ps(_mm256_cmp_ps(condition.v, _mm256_setzero_ps(), _CMP_GT_OQ), value.v)};
 }
@@ -226,6 +229,7 @@ MAAM_INLINE F32 Mul(F32 a, F32 b) { return {a.v * b.v}; }
 MAAM_INLINE F64 Mul(F64 a, F64 b) { return {a.v * b.v}; }
 MAAM_INLINE F32 Fma(F32 a, F32 b, F32 c) { return {a.v * b.v + c.v}; }
 MAAM_INLINE F64 Fma(F64 a, F64 b, F64 c) { return {a.v * b.v + c.v}; }
+MAAM_INLINE F32 Max(F32 a, F32 b) { return {a.v > b.v ? a.v : b.v}; }
 MAAM_INLINE F32 WherePositive(F32 condition, F32 value) {
   typedef int32_t Mask __attribute__((vector_size(16)));
   const Mask keep = condition.v > F32::Vector{};

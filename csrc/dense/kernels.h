@@ -1,0 +1,45 @@
+// What a variant of the dense kernels implements. The inputs are cut into segments, each a task of its own: a layer
+// with few outputs has work for all threads too. What the segments add to y is summed up in their order.
+#pragma once
+
+#include "core/scratch.h"
+#include "dense/dense.h"
+
+namespace maam {
+
+// Inputs of a segment, and those that a dot product runs over at a time. Both are part of the result's bits.
+constexpr int64_t kSegment = 4096;
+constexpr int64_t kDepth = 1024;
+// Rows of x, kDepth inputs of each, that stay in the L2 cache while W passes by.
+constexpr int64_t kChunk = 64;
+
+// Outputs in registers at a time. Rows of partial results are padded to them: a number of outputs known beforehand is
+// added in one go, where a variable one took a quarter of the time of its dot products.
+constexpr int64_t kOutputs = 4;
+inline int64_t PartialStride(const DenseForward& p) { return RoundUp(p.outputs, kOutputs); }
+
+// A worker's copies of a chunk of x and of a few rows of W, the rows apart by what is not a power of two.
+constexpr int64_t kPackedStride = kDepth + 16;
+constexpr int64_t kPackedFloats = (kChunk + kOutputs) * kPackedStride;
+
+// Inputs [k, k + depth), depth <= kSegment, and outputs [begin, end).
+struct DenseSegment {
+  int64_t k, depth, begin, end;
+};
+
+// partial (batch, PartialStride), columns [begin, end): x W^T over the segment. begin is a multiple of kOutputs.
+using DenseSegmentKernel = void(const DenseForward& p, const DenseSegment& segment, float* partial, float* packed);
+
+// Rows [begin, end) of y from the partial results of all segments.
+using DenseFinishKernel = void(const DenseForward& p, const float* partial, int64_t begin, int64_t end);
+
+namespace dense_kernels {
+using dense_segment = DenseSegmentKernel;
+using dense_finish = DenseFinishKernel;
+}  // namespace dense_kernels
+
+#define MAAM_KERNEL(kernel, isa) dense_kernels::kernel kernel##_##isa;
+#include "dense/kernels.inc"
+#undef MAAM_KERNEL
+
+}  // namespace maam

@@ -1,0 +1,51 @@
+// The portable kernel, the choice of the variant and the split over threads.
+#define MAAM_ISA portable
+#include "maam/cpu-inl.h"
+
+#include <algorithm>
+
+#include "core/dispatch.h"
+#include "core/parallel.h"
+
+namespace maam {
+
+#define MAAM_KERNEL MAAM_REGISTER_KERNEL
+#include "maam/kernels.inc"
+#undef MAAM_KERNEL
+
+namespace {
+
+int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
+
+MaamPlan PlanOf(const MaamInference& p, Isa isa) { return MaamPlan(p, FloatLanes(isa), NumThreads()); }
+
+int WorkersOf(const MaamPlan& plan) { return WorkersFor(plan.p.batch * plan.strips); }
+
+}  // namespace
+
+Isa MaamInferenceIsa() { return ChooseVariant("maam_inference").isa; }
+
+int64_t MaamInferenceScratch(const MaamInference& p) {
+  const MaamPlan plan = PlanOf(p, MaamInferenceIsa());
+  return RoundUp(PlanBuilder(plan).Bytes(), kCacheLine) + WorkersOf(plan) * plan.WorkerBytes();
+}
+
+void RunMaamInference(const MaamInference& p) {
+  const Variant& variant = ChooseVariant("maam_inference");
+  const auto kernel = Choose<MaamStripKernel>(variant);
+  MaamPlan plan = PlanOf(p, variant.isa);
+  const PlanBuilder builder(plan);
+  const int64_t tables = RoundUp(builder.Bytes(), kCacheLine);
+  const int workers = WorkersOf(plan);
+  const Scratch scratch(tables + workers * plan.WorkerBytes());
+  builder.Build(scratch.At(0), &plan);
+  // Lanes beyond the last pixel of a panel are computed and dropped; they must not hold what slows arithmetic down.
+  std::fill_n(scratch.At(tables), workers * plan.WorkerBytes(), char{0});
+  ParallelForWorkers(workers, p.batch * plan.strips, [&](int64_t worker, int64_t task) {
+    const int64_t row = task % plan.strips * plan.rows;
+    const int64_t rows = std::min(plan.rows, plan.pooled_height - row);
+    kernel(plan, task / plan.strips, row, rows, scratch.At(tables + worker * plan.WorkerBytes()));
+  });
+}
+
+}  // namespace maam

@@ -1,0 +1,61 @@
+// The whole multi-agent module in inference, Eq. 1, 9 and 3 of the MAAM paper, for float32 images X (B, Cin, H, W):
+//
+//     A_i = maxpool2x2(ReLU(BatchNorm_i(conv_i(X))))           k_i x k_i, stride 1, "same" zero padding, no bias
+//     G   = sum_i softmax(alpha)_i A_i
+//     F   = ReLU(BatchNorm(conv1x1(G)))                         (B, O, H / 2, W / 2), rounded down
+//
+// Normalisations use the moving statistics, so that each is an affine map: its scale is folded into the weights before
+// it (behind the max a negative scale would turn it into a min), its shift is added behind. softmax(alpha)_i > 0
+// passes through ReLU and max-pool and is folded as well. What is left,
+//
+//     g_i = max(conv'_i(X) at the four pixels, -b_i) + b_i,  G = sum_i g_i,  F = ReLU(W' G + b),
+//
+// runs a few pooled rows at a time: neither A_i nor G reach memory. NaN: the max drops it and ReLU(NaN) = 0, which is
+// what MindSpore's ReLU before its max-pool does.
+#pragma once
+
+#include <cstdint>
+
+#include "aggregate/aggregate.h"
+#include "core/isa.h"
+
+namespace maam {
+
+constexpr int64_t kMaxKernelSize = 7;
+
+// A convolution without bias, weights (outputs, inputs, kernel, kernel), and its normalisation, vectors of (outputs).
+struct ConvNorm {
+  int64_t kernel = 1;
+  double eps = 0;
+  const float* weight = nullptr;
+  const float* gamma = nullptr;
+  const float* beta = nullptr;
+  const float* mean = nullptr;
+  const float* variance = nullptr;
+};
+
+// Preconditions: kMinBranches <= branches <= kMaxBranches; kernels odd and <= kMaxKernelSize; height, width >= 2.
+// Buffers do not overlap and need no alignment.
+struct MaamInference {
+  int branches = 0;
+  int64_t batch = 0;
+  int64_t inputs = 0;    // Cin
+  int64_t channels = 0;  // of each branch
+  int64_t outputs = 0;   // O
+  int64_t height = 0;
+  int64_t width = 0;
+  const float* x = nullptr;
+  const float* alpha = nullptr;
+  ConvNorm branch[kMaxBranches];
+  ConvNorm reduce;
+  float* f = nullptr;
+};
+
+// The operator: picks the variant and the threads. Bitwise the same result for any thread count.
+void RunMaamInference(const MaamInference& p);
+Isa MaamInferenceIsa();
+
+// Working memory of one call, in bytes.
+int64_t MaamInferenceScratch(const MaamInference& p);
+
+}  // namespace maam

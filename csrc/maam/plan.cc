@@ -1,0 +1,150 @@
+#include "maam/plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace maam {
+namespace {
+
+// Pooled pixels of a strip: whole blocks of the matrix product, and planes and panel that share the L1 and L2 caches.
+constexpr int64_t kStripPixels = 64;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t FloorHalf(int64_t x) { return x >= 0 ? x / 2 : -((1 - x) / 2); }
+
+// A normalisation by moving statistics as y = scale x + shift.
+struct Affine {
+  float scale, shift;
+
+  Affine(const ConvNorm& c, int64_t channel, double factor) {
+    const double exact = c.gamma[channel] / std::sqrt(static_cast<double>(c.variance[channel]) + c.eps);
+    scale = static_cast<float>(factor * exact);
+    shift = static_cast<float>(factor * (c.beta[channel] - c.mean[channel] * exact));
+  }
+};
+
+}  // namespace
+
+// The arithmetic of a pixel does not depend on the strip it lies in, so strips may follow the number of threads.
+MaamPlan::MaamPlan(const MaamInference& problem, int64_t lanes, int threads)
+    : p(problem), pooled_height(p.height / 2), pooled_width(p.width / 2), lanes_(lanes) {
+  rows = std::clamp<int64_t>(kStripPixels / pooled_width, 1, pooled_height);
+  while (rows > 1 && p.batch * CeilDiv(pooled_height, rows) < threads) rows = CeilDiv(rows, 2);
+  strips = CeilDiv(pooled_height, rows);
+  int64_t padding = 0;
+  for (int k = 0; k < p.branches; ++k) padding = std::max(padding, p.branch[k].kernel / 2);
+  border = (padding + 1) / 2;
+  // The zeros behind a row stand in front of the next one too. Behind an even plane's row of an odd image there is one
+  // column more that taps reach but no pixel is pooled from.
+  const int64_t tight = pooled_width + std::max(border, p.width % 2 + padding / 2);
+  const int64_t vectors_by_rows = rows * CeilDiv(pooled_width, lanes);
+  by_rows_ = vectors_by_rows <= CeilDiv(rows * tight, lanes);
+  stride = by_rows_ ? RoundUp(tight, lanes) : tight;
+  plane = RoundUp(Origin() + (rows + border) * stride + border + kMaxLanes, kMaxLanes);
+  columns = RoundUp(rows * pooled_width, kMaxLanes);
+  groups = CeilDiv(p.channels, kGroup);
+}
+
+int64_t MaamPlan::VectorsOf(int64_t strip_rows) const {
+  return by_rows_ ? strip_rows * CeilDiv(pooled_width, lanes_) : CeilDiv(strip_rows * stride, lanes_);
+}
+
+PlanBuilder::PlanBuilder(const MaamPlan& plan) : plan_(plan) {
+  const MaamInference& p = plan.p;
+  constexpr int64_t kFloat = sizeof(float);
+  for (int k = 0; k < p.branches; ++k) {
+    const int64_t taps = p.inputs * p.branch[k].kernel * p.branch[k].kernel;
+    branch_weight_[k] = layout_.Take(plan.groups * taps * kGroup * kFloat);
+    branch_shift_[k] = layout_.Take(plan.groups * kGroup * kFloat);
+    branch_offset_[k] = layout_.Take(taps * kPool * int64_t{sizeof(int64_t)});
+  }
+  weight_ = layout_.Take(p.outputs * p.channels * kFloat);
+  shift_ = layout_.Take(p.outputs * kFloat);
+  vector_ = layout_.Take(plan.VectorsOf(plan.rows) * int64_t{sizeof(CellVector)});
+  run_ = layout_.Take(plan.MaxRuns() * int64_t{sizeof(CellRun)});
+}
+
+void PlanBuilder::Build(char* memory, MaamPlan* plan) const {
+  const MaamInference& p = plan_.p;
+  const auto floats = [&](int64_t offset) { return reinterpret_cast<float*>(memory + offset); };
+  AggregateForward mixture;
+  mixture.branches = p.branches;
+  mixture.alpha = p.alpha;
+  double mix[kMaxBranches];
+  SoftmaxWeights(mixture, mix);
+  for (int k = 0; k < p.branches; ++k) {
+    FoldBranch(k, mix[k], floats(branch_weight_[k]), floats(branch_shift_[k]));
+    int64_t* offset = reinterpret_cast<int64_t*>(memory + branch_offset_[k]);
+    FillOffsets(k, offset);
+    plan->branch[k] = {p.inputs * p.branch[k].kernel * p.branch[k].kernel, floats(branch_weight_[k]),
+                       floats(branch_shift_[k]), offset};
+  }
+  float* weight = floats(weight_);
+  float* shift = floats(shift_);
+  for (int64_t o = 0; o < p.outputs; ++o) {
+    const Affine affine(p.reduce, o, 1);
+    shift[o] = affine.shift;
+    for (int64_t c = 0; c < p.channels; ++c) {
+      weight[o * p.channels + c] = p.reduce.weight[o * p.channels + c] * affine.scale;
+    }
+  }
+  CellVector* vector = reinterpret_cast<CellVector*>(memory + vector_);
+  CellRun* run = reinterpret_cast<CellRun*>(memory + run_);
+  FillVectors(vector, run);
+  plan->weight = weight;
+  plan->shift = shift;
+  plan->vector = vector;
+  plan->run = run;
+}
+
+void PlanBuilder::FoldBranch(int k, double mix, float* weight, float* shift) const {
+  const MaamInference& p = plan_.p;
+  const ConvNorm& branch = p.branch[k];
+  const int64_t taps = p.inputs * branch.kernel * branch.kernel;
+  std::fill_n(weight, plan_.groups * taps * kGroup, 0.0f);
+  std::fill_n(shift, plan_.groups * kGroup, 0.0f);
+  for (int64_t c = 0; c < p.channels; ++c) {
+    const Affine affine(branch, c, mix);
+    shift[c] = affine.shift;
+    float* to = weight + c / kGroup * taps * kGroup + c % kGroup;
+    for (int64_t t = 0; t < taps; ++t) to[t * kGroup] = branch.weight[c * taps + t] * affine.scale;
+  }
+}
+
+void PlanBuilder::FillOffsets(int k, int64_t* offset) const {
+  const int64_t kernel = plan_.p.branch[k].kernel;
+  for (int64_t channel = 0; channel < plan_.p.inputs; ++channel) {
+    for (int64_t tap = 0; tap < kernel * kernel; ++tap) {
+      for (int64_t pixel = 0; pixel < kPool; ++pixel) {
+        const int64_t y = pixel / 2 + tap / kernel - kernel / 2;
+        const int64_t x = pixel % 2 + tap % kernel - kernel / 2;
+        const int64_t plane = (channel * 2 + (y & 1)) * 2 + (x & 1);
+        *offset++ = plane * plan_.plane + FloorHalf(y) * plan_.stride + FloorHalf(x);
+      }
+    }
+  }
+}
+
+void PlanBuilder::FillVectors(CellVector* vector, CellRun* run) const {
+  const MaamPlan& plan = plan_;
+  const int64_t in_row = CeilDiv(plan.pooled_width, plan.lanes_);
+  int64_t runs = 0;
+  for (int64_t v = 0; v < plan.VectorsOf(plan.rows); ++v) {
+    const int64_t cell = plan.by_rows_ ? v / in_row * plan.stride + v % in_row * plan.lanes_ : v * plan.lanes_;
+    vector[v] = {cell, runs, 0};
+    for (int64_t lane = 0; lane < plan.lanes_;) {
+      const int64_t row = (cell + lane) / plan.stride;
+      const int64_t x = (cell + lane) % plan.stride;
+      if (row >= plan.rows || (plan.by_rows_ && row != cell / plan.stride)) break;
+      const int64_t count = std::min(plan.lanes_ - lane, plan.pooled_width - x);
+      if (count > 0) {
+        run[runs++] = {lane, row * plan.pooled_width + x, count};
+        ++vector[v].runs;
+      }
+      lane += plan.stride - x;
+    }
+  }
+}
+
+}  // namespace maam

@@ -1,0 +1,107 @@
+// How one call is cut up: folded weights, and strips of pooled rows with their geometry.
+//
+// An image is staged as four planes by the parity of row and column. A pooled pixel then reads each tap at the same
+// offset for all four pixels it pools, and neighbouring pooled pixels are neighbours in memory: vectors run over
+// pooled pixels, and the pooling is a max of four registers.
+#pragma once
+
+#include <cstdint>
+
+#include "core/scratch.h"
+#include "maam/maam.h"
+
+namespace maam {
+
+constexpr int64_t kGroup = 4;      // channels whose weights stand together
+constexpr int64_t kPool = 4;       // pixels that one pooled pixel takes in
+constexpr int64_t kMaxLanes = 16;  // of any variant
+
+// Part of a vector of plane cells: the lanes that are pooled pixels of one row, and where they go in the panel.
+struct CellRun {
+  int64_t lane;
+  int64_t column;
+  int64_t count;
+};
+
+struct CellVector {
+  int64_t cell;  // of its first lane, counted from pooled pixel (0, 0) of the strip
+  int64_t first_run;
+  int64_t runs;
+};
+
+// Weights of one branch: for each group of channels `taps` times kGroup weights; a shift for each channel. For each
+// tap, the offsets of the four pixels from the cell of the pooled one.
+struct FoldedBranch {
+  int64_t taps = 0;
+  const float* weight = nullptr;
+  const float* shift = nullptr;
+  const int64_t* offset = nullptr;
+};
+
+struct MaamPlan {
+  const MaamInference& p;
+  int64_t pooled_height, pooled_width;
+  int64_t rows;     // pooled rows of a strip; the last one of an image may have fewer
+  int64_t strips;   // of one image
+  int64_t border;   // cells around a plane that taps reach
+  int64_t stride;   // cells from one row of a plane to the next
+  int64_t plane;    // cells of a plane
+  int64_t columns;  // of the panel: pooled pixels of a strip, padded to vectors
+  int64_t groups;   // of channels
+  FoldedBranch branch[kMaxBranches];
+  const float* weight = nullptr;  // of the 1x1 convolution, (outputs, channels)
+  const float* shift = nullptr;
+  const CellVector* vector = nullptr;
+  const CellRun* run = nullptr;
+
+  MaamPlan(const MaamInference& problem, int64_t lanes, int threads);
+
+  // Cells from the start of a plane to its pooled pixel (0, 0).
+  int64_t Origin() const { return RoundUp(border * stride + border, kMaxLanes); }
+  int64_t VectorsOf(int64_t strip_rows) const;
+  // Runs of all vectors of a strip, at most.
+  int64_t MaxRuns() const { return VectorsOf(rows) + rows; }
+
+  // A worker's working memory: planes, then the panel.
+  int64_t PanelOffset() const { return RoundUp(p.inputs * kPool * plane * int64_t{sizeof(float)}, kCacheLine); }
+  int64_t WorkerBytes() const {
+    return PanelOffset() + RoundUp(groups * kGroup * columns * int64_t{sizeof(float)}, kCacheLine);
+  }
+
+ private:
+  int64_t lanes_;
+  bool by_rows_;  // each row begins with a vector of its own; otherwise vectors run on over the cells between rows
+
+  friend class PlanBuilder;
+};
+
+// Fills the plan's tables, in working memory of its own.
+class PlanBuilder {
+ public:
+  explicit PlanBuilder(const MaamPlan& plan);
+  int64_t Bytes() const { return layout_.Total(); }
+  void Build(char* memory, MaamPlan* plan) const;
+
+ private:
+  void FoldBranch(int k, double mix, float* weight, float* shift) const;
+  void FillOffsets(int k, int64_t* offset) const;
+  void FillVectors(CellVector* vector, CellRun* run) const;
+
+  const MaamPlan& plan_;
+  ScratchLayout layout_;
+  int64_t branch_weight_[kMaxBranches], branch_shift_[kMaxBranches], branch_offset_[kMaxBranches];
+  int64_t weight_, shift_, vector_, run_;
+};
+
+// What a variant implements: F of pooled rows [row, row + rows) of one image.
+using MaamStripKernel = void(const MaamPlan& plan, int64_t image, int64_t row, int64_t rows, char* scratch);
+
+namespace maam_kernels {
+using maam_inference = MaamStripKernel;
+}  // namespace maam_kernels
+
+#define MAAM_KERNEL(kernel, isa) maam_kernels::kernel kernel##_##isa;
+#include "maam/kernels.inc"
+#undef MAAM_KERNEL
+
+}  // namespace maam

@@ -1,0 +1,171 @@
+"""Dense layer in float32 on this package's own kernel, Eq. 4 to 8 of the MAAM paper (arXiv 2504.13574).
+
+y = x W^T + b, or max(y, 0)
+
+The runtime's own matrix product is capped at AVX2 while its convolutions are rescued (``maam_ops.runtime``); this one
+is not, and streams W from memory once for a batch of up to 64.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+from mindspore.ops.primitive import constexpr
+
+from maam_ops import _native, _select
+from maam_ops._cell import FusedCell
+from maam_ops._check import check_dense
+
+OP = "dense"
+_SYMBOLS = ("DenseForward",)
+
+
+def reference(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
+    """The definition in pure MindSpore ops; arguments and result as :func:`dense`.
+
+    Computes in float32 and rounds y, as the kernel does.
+    """
+    check_dense(OP, x.shape, x.dtype, weight.shape, () if bias is None else bias.shape)
+    y = ops.matmul(x.astype(ms.float32), ops.transpose(weight.astype(ms.float32), (1, 0)))
+    if bias is not None:
+        y = y + bias.astype(ms.float32)
+    return (ops.relu(y) if relu else y).astype(x.dtype)
+
+
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False, impl: str = "auto") -> Tensor:
+    """x W^T + b, and ReLU where asked for.
+
+    Args:
+        x: (..., K); float32, float16 or bfloat16 (computed in float32).
+        weight: (O, K), as ``nn.Dense`` keeps it.
+        bias: (O,), or None.
+        relu: whether max(y, 0) is returned.
+        impl: "auto", "native" or "reference".
+
+    Returns:
+        y (..., O), of x's dtype.
+
+    Raises:
+        ValueError: shapes that do not fit, or an unknown ``impl``.
+        TypeError: dtype of x.
+        RuntimeError: the implementation asked for is not available here.
+    """
+    check_dense(OP, x.shape, x.dtype, weight.shape, () if bias is None else bias.shape)
+    if _chosen(impl) == "native":
+        return _run_native(x, weight, bias, relu)
+    return reference(x, weight, bias, relu=relu)
+
+
+class FusedDense(FusedCell):
+    """Dense layer with an optional ReLU as one operator.
+
+    Args:
+        in_channels: K.
+        out_channels: O.
+        has_bias: whether there is a b.
+        relu: whether ReLU follows.
+        impl: implementation, fixed for the life of the Cell; see ``maam_ops.explain``.
+
+    Inputs:
+        x (..., K).
+
+    Outputs:
+        y (..., O), of x's dtype.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, has_bias: bool = True, relu: bool = False, impl: str = "auto"
+    ) -> None:
+        super().__init__(OP, impl)
+        self._adopt_dense(nn.Dense(in_channels, out_channels, has_bias=has_bias), relu)
+
+    @classmethod
+    def from_cell(cls, layer: nn.Dense, *, relu: bool = False, impl: str = "auto") -> FusedDense:
+        """The fused form of ``layer(x)``, or of ``relu(layer(x))``; the Parameter objects and names are kept.
+
+        Raises:
+            ValueError: the layer has an activation other than ReLU.
+        """
+        if layer.activation is not None and type(layer.activation) is not nn.ReLU:
+            raise ValueError(
+                f"maam_ops.FusedDense: layer: got activation {type(layer.activation).__name__}, expected ReLU or none"
+            )
+        cell = cls(1, 1, impl=impl)
+        cell._adopt_dense(layer, relu or layer.activation is not None)
+        cell.set_train(layer.training)
+        return cell
+
+    def _adopt_dense(self, layer: nn.Dense, relu: bool) -> None:
+        self.adopt("weight", layer.weight)
+        self.bias = None
+        if layer.has_bias:
+            self.adopt("bias", layer.bias)
+        self.in_channels, self.out_channels, self.relu = layer.in_channels, layer.out_channels, relu
+
+    def construct(self, x):
+        return dense(x, self.weight, self.bias, relu=self.relu, impl=self.impl)
+
+    def extend_repr(self) -> str:
+        return (
+            f"in_channels={self.in_channels}, out_channels={self.out_channels}, has_bias={self.bias is not None}, "
+            f"relu={self.relu}, impl={self.impl}"
+        )
+
+
+@constexpr
+def _chosen(impl):
+    return _select.choose(OP, impl).impl
+
+
+@constexpr
+def _flag(relu):
+    """How the choice reaches the kernel."""
+    return Tensor([float(relu)], ms.float32)
+
+
+def _run_native(x, weight, bias, relu):
+    operands = [x, weight] if bias is None else [x, weight, bias]
+    wide = [tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32) for tensor in operands]
+    y = _NATIVE[(2 if relu else 0) + len(wide) - 2](_flag(relu), *wide)
+    return y if y.dtype == x.dtype else y.astype(x.dtype)
+
+
+def _gradients(x, weight, dy):
+    """dx, dW and db by MindSpore's matrix products."""
+    rows = dy.reshape((-1, dy.shape[-1]))
+    dx = ops.matmul(rows, weight).reshape(x.shape)
+    dweight = ops.matmul(ops.transpose(rows, (1, 0)), x.reshape((-1, x.shape[-1])))
+    return dx, dweight, rows.sum(0)
+
+
+def _bprop(flag, x, weight, out, dout):
+    grads = _gradients(x, weight, dout)
+    return ops.zeros_like(flag), grads[0], grads[1]
+
+
+def _bias_bprop(flag, x, weight, bias, out, dout):
+    return ops.zeros_like(flag), *_gradients(x, weight, dout)
+
+
+def _relu_bprop(flag, x, weight, out, dout):
+    grads = _gradients(x, weight, dout * (out > 0))
+    return ops.zeros_like(flag), grads[0], grads[1]
+
+
+def _bias_relu_bprop(flag, x, weight, bias, out, dout):
+    return ops.zeros_like(flag), *_gradients(x, weight, dout * (out > 0))
+
+
+_NATIVE = ()
+if _native.missing_reason(_SYMBOLS) is None:
+    _NATIVE = tuple(
+        _native.custom_op("DenseForward", ["relu", "x", "weight", *bias], ["y"], bprop)
+        for bias, bprop in (
+            ([], _bprop),
+            (["bias"], _bias_bprop),
+            ([], _relu_bprop),
+            (["bias"], _bias_relu_bprop),
+        )
+    )
+
+_select.register(OP, _SYMBOLS)

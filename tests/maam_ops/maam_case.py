@@ -1,0 +1,83 @@
+"""Random operands of the whole module and what float64 NumPy, written from the equations, says F is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import oracle
+from .native import EPSILON, Array, assert_close, launch
+
+EPS = 1e-5
+
+
+def conv_same(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Stride 1, zeros around that keep the size."""
+    kernel = weight.shape[2]
+    height, width = x.shape[2:]
+    edge = kernel // 2
+    padded = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
+    windows = [padded[:, :, y : y + height, z : z + width] for y in range(kernel) for z in range(kernel)]
+    taps = weight.reshape(*weight.shape[:2], -1)
+    return sum(np.einsum("oc,bchw->bohw", taps[:, :, t], window) for t, window in enumerate(windows))
+
+
+def max_pool(x: np.ndarray) -> np.ndarray:
+    """2x2, stride 2, rounded down."""
+    batch, channels, height, width = x.shape
+    even = x[:, :, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(batch, channels, height // 2, 2, width // 2, 2).max((3, 5))
+
+
+class MaamCase:
+    """Images (B, Cin, H, W) and parameters; scales of either sign."""
+
+    def __init__(self, images, channels=8, outputs=12, kernels=(3, 3, 3), *, offset=0, seed=0):
+        rng = np.random.default_rng([seed, *images, channels, outputs, *kernels])
+        self.offset = offset
+        self.kernels = kernels
+        self.x = self.array(rng.standard_normal(images))
+        self.eps = Array(np.full(len(kernels) + 1, EPS), "float64")
+        self.alpha = self.array(rng.standard_normal(len(kernels)))
+        self.branches = [self._conv_norm(rng, channels, images[1], kernel) for kernel in kernels]
+        self.reduce = self._conv_norm(rng, outputs, channels, 1)
+        self.result_shape = (images[0], outputs, images[2] // 2, images[3] // 2)
+
+    def array(self, values):
+        return Array(values, "float32", self.offset)
+
+    def _conv_norm(self, rng, outputs, inputs, kernel):
+        weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
+        gamma = rng.uniform(0.5, 1.5, outputs) * rng.choice([-1, 1], outputs)
+        vectors = [gamma, *rng.standard_normal((2, outputs)), rng.uniform(0.5, 1.5, outputs)]
+        return [self.array(values) for values in (weight, *vectors)]
+
+    @property
+    def inputs(self):
+        return [self.x, self.eps, self.alpha, *(a for group in (*self.branches, self.reduce) for a in group)]
+
+    def run(self):
+        f = Array.poisoned(self.result_shape, "float32", self.offset)
+        launch("MaamInference", self.inputs, [f])
+        return f
+
+    def _expected(self, absolute=False):
+        """F, or a bound of the magnitude of all terms that are summed up to it."""
+        take = np.abs if absolute else (lambda values: values)
+
+        def conv_norm(x, operands):
+            weight, gamma, beta, mean, variance = (operand.values for operand in operands)
+            scale = gamma / np.sqrt(variance + EPS)
+            column = (1, -1, 1, 1)
+            shift = take(beta) + (np.abs(mean * scale) if absolute else -mean * scale)
+            y = conv_same(x, take(weight)) * take(scale).reshape(column) + shift.reshape(column)
+            return np.where(y > 0, y, 0)  # ReLU(NaN) = 0
+
+        x = take(self.x.values)
+        agents = [max_pool(conv_norm(x, branch)) for branch in self.branches]
+        return conv_norm(oracle.aggregate(self.alpha.values, agents), self.reduce)
+
+    def check(self):
+        taps = max(branch[0].data[0].size for branch in self.branches)
+        steps = np.sqrt(taps) + np.sqrt(self.reduce[0].data[0].size) + len(self.branches) + 8
+        bound = EPSILON["float32"] * steps * self._expected(absolute=True)
+        assert_close(self.run().values, self._expected(), bound, "F")

@@ -1,0 +1,233 @@
+"""FusedMAAM and functional.maam in MindSpore: both modes, both implementations, composition, loading, gradients."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn, ops
+
+import maam_ops
+from maam_ops.explain import kernels_run
+from maam_ops.functional import maam
+
+IMPLS = ["native", "reference"]
+
+
+def images(*shape, seed=0):
+    return Tensor(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def branch(channels=4, kernel=3, pool=None, **conv):
+    return nn.SequentialCell(
+        nn.Conv2d(3, channels, kernel, **conv), nn.BatchNorm2d(channels), nn.ReLU(), pool or nn.MaxPool2d(2, 2)
+    )
+
+
+class Net(nn.Cell):
+    """A user's module, unfused."""
+
+    def __init__(self, branches):
+        super().__init__()
+        self.branches = nn.CellList(branches)
+        self.attention = ms.Parameter(Tensor(np.linspace(-1, 1, len(branches)).astype(np.float32)))
+        self.conv, self.bn = nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6)
+
+    def construct(self, x):
+        weights = ops.softmax(self.attention, 0)
+        total = 0
+        for i, agent in enumerate(self.branches):
+            total = total + weights[i] * agent(x)
+        return ops.relu(self.bn(self.conv(total)))
+
+    def fused(self, impl="auto"):
+        return maam_ops.FusedMAAM.from_cells(list(self.branches), self.attention, self.conv, self.bn, impl)
+
+
+def randomised(net, seed=0):
+    """Statistics and scales as training leaves them; some scales negative."""
+    rng = np.random.default_rng(seed)
+    for parameter in net.get_parameters():
+        values = rng.standard_normal(parameter.shape)
+        if "variance" in parameter.name:
+            values = rng.uniform(0.5, 2, parameter.shape)
+        elif values.ndim == 4:
+            values /= np.sqrt(values[0].size)
+        parameter.set_data(Tensor(values.astype(np.float32)))
+    return net
+
+
+class MeanSquare(nn.Cell):
+    def construct(self, f, label):
+        return (f * f).mean()
+
+
+def operands(net):
+    groups = [(c.weight, b.gamma, b.beta, b.moving_mean, b.moving_variance) for c, b in _conv_norms(net)]
+    return net.attention, groups[:-1], *groups[-1]
+
+
+def _conv_norms(net):
+    return [(agent[0], agent[1]) for agent in net.branches] + [(net.conv, net.bn)]
+
+
+def assert_near(got, expected, rtol=1e-5):
+    got, expected = (t.astype(ms.float32).asnumpy() for t in (got, expected))
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_evaluation_is_that_of_the_users_net(mode, impl):
+    net = randomised(Net([branch(), branch(kernel=5), branch(kernel=1)]))
+    fused, x = net.fused(impl), images(2, 3, 9, 10)
+    results = []
+    ran = kernels_run(lambda: results.append(fused(x)) or results[0])
+    assert_near(results[0], net(x))
+    assert {name.split("/")[0] for name in ran} == ({"maam_inference"} if impl == "native" else set())
+
+
+def test_training_composes_and_evaluation_follows_it(mode):
+    """Statistics move, weights change, and the next evaluation sees both."""
+    net, twin = (randomised(Net([branch(), branch()])).set_train() for _ in range(2))
+    fused, x = net.fused("native").set_train(), images(4, 3, 8, 8)
+    losses = []
+    for cell, parameters in ((fused, net.trainable_params()), (twin, twin.trainable_params())):
+        optimizer = nn.SGD(parameters, 0.1)
+        step = ms.value_and_grad(nn.WithLossCell(cell, MeanSquare()), None, optimizer.parameters)
+        for _ in range(2):
+            value, gradients = step(x, x)
+            optimizer(gradients)
+        losses.append(float(value.asnumpy()))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    for cell in (fused, net, twin):
+        cell.set_train(False)
+    results = []
+    ran = kernels_run(lambda: results.append(fused(x)) or results[0])
+    assert any(name.startswith("maam_inference/") for name in ran)
+    assert_near(results[0], twin(x), 1e-4)
+    assert_near(results[0], net(x))
+
+
+def test_loaded_weights_count_at_once(mode):
+    net, other = randomised(Net([branch(), branch()])), randomised(Net([branch(), branch()]), seed=1)
+    fused, x = net.fused("native"), images(1, 3, 8, 8)
+    before = fused(x).asnumpy()
+    ms.load_param_into_net(net, {p.name: p for p in other.get_parameters()})
+    assert_near(fused(x), other(x))
+    assert not np.allclose(fused(x).asnumpy(), before)
+    net.bn.gamma.set_data(-net.bn.gamma)
+    assert_near(fused(x), net(x))
+
+
+def test_parameters_keep_object_name_and_order(pynative):
+    net = Net([branch(), branch()])
+    before = {p.name: p for p in net.get_parameters()}
+    fused = net.fused()
+    after = {p.name: p for p in fused.get_parameters()}
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+
+
+def test_gradient_in_evaluation(mode):
+    """Not what the operator is for, but never silently zero."""
+    net = randomised(Net([branch(), branch(kernel=5)]))
+    x, parameters = images(2, 3, 7, 8), net.trainable_params()
+
+    def gradients(cell):
+        def loss(data):
+            return (cell(data) ** 2).sum()
+
+        by_x, by_parameters = ms.grad(loss, 0, parameters)(x)
+        return [by_x, *by_parameters]
+
+    for got, expected in zip(gradients(net.fused("native")), gradients(net), strict=True):
+        assert_near(got, expected, 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
+def test_half_images_are_computed_in_float32(pynative, dtype):
+    net = randomised(Net([branch(), branch()]))
+    x = images(2, 3, 8, 8).astype(dtype)
+    f = net.fused("native")(x)
+    assert f.dtype == dtype
+    assert_near(f, net(x.astype(ms.float32)).astype(dtype), 1e-2 if dtype == ms.bfloat16 else 2e-3)
+
+
+def test_dynamic_batch_and_size_in_graph_mode():
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        net = randomised(Net([branch(), branch()]))
+        fused = net.fused("native")
+        fused.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
+        for shape in ((2, 3, 8, 8), (1, 3, 12, 7)):
+            assert_near(fused(images(*shape)), net(images(*shape)))
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_function(pynative, impl):
+    net = randomised(Net([branch(), branch(kernel=7)]))
+    x = images(2, 3, 8, 10)
+    assert_near(maam(x, *operands(net), eps=(1e-5, 1e-5, 1e-5), impl=impl), net(x))
+    assert_near(maam_ops.reference.maam(x, *operands(net)), net(x))
+
+
+class Other(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.inner = branch()
+
+    def construct(self, x):
+        return self.inner(x) * 2
+
+
+@pytest.mark.parametrize(
+    "odd, reason",
+    [
+        (lambda: Other(), "is a Other, not a SequentialCell"),
+        (lambda: nn.SequentialCell(*list(branch())[:3], nn.AvgPool2d(2, 2)), "of Conv2d, BatchNorm2d, ReLU, AvgPool2d"),
+        (lambda: branch(stride=2, pool=nn.MaxPool2d(1, 1)), r"has stride \(2, 2\), not 1"),
+        (lambda: branch(dilation=2), r"has dilation \(2, 2\)"),
+        (lambda: branch(kernel=(1, 3)), r"has kernel_size \(1, 3\)"),
+        (lambda: branch(has_bias=True), "has has_bias True"),
+        (lambda: branch(pool=nn.MaxPool2d(3, 2, pad_mode="same")), r"has pooling \(3, 2\), not 2x2"),
+        (lambda: branch(pool=nn.MaxPool2d(2, 2, pad_mode="same")), "pad_mode of the pooling"),
+        (lambda: branch(pad_mode="pad", padding=(0, 2, 0, 2)), "what keeps the size"),
+    ],
+)
+def test_other_branches_are_called_as_they_are(pynative, odd, reason):
+    net = randomised(Net([branch(), odd()]))
+    fused, x = net.fused(), images(2, 3, 8, 8)
+    assert fused.impl == "composition"
+    assert_near(fused(x), net(x))
+    explanation = maam_ops.explain(fused, x)
+    assert "branch 1" in str(explanation)
+    assert {name.split("/")[0] for name in explanation.kernels} == {"aggregate_reduce_inference"}
+    with pytest.raises(RuntimeError, match=f"impl=native: not available: branch 1 .*{reason}"):
+        net.fused("native")
+
+
+def test_compare_covers_the_cell_and_the_operator(pynative):
+    net = randomised(Net([branch(), branch()]))
+    report = maam_ops.compare(net.fused(), images(2, 3, 8, 8))
+    assert report, str(report)
+    assert any(name.startswith("maam_inference/") for name in report.kernels)
+    assert maam_ops.compare(maam, images(2, 3, 8, 8), *operands(net), grad=False)
+
+
+class TestErrors:
+    def test_number_of_branches(self, pynative):
+        net = Net([branch(), branch()])
+        with pytest.raises(ValueError, match="branches: got 3, expected 2"):
+            maam_ops.FusedMAAM.from_cells([branch()] * 3, net.attention, net.conv, net.bn)
+
+    def test_channels_of_the_images(self, mode):
+        with pytest.raises(ValueError, match=r"branch 0: got a weight of shape \(4, 3, 3, 3\), expected"):
+            Net([branch(), branch()]).fused()(images(1, 2, 8, 8)).asnumpy()
+
+    def test_double_precision(self, pynative):
+        with pytest.raises(TypeError, match="x: got dtype Float64, expected float32, float16 or bfloat16"):
+            maam(images(1, 3, 8, 8).astype(ms.float64), *operands(Net([branch(), branch()])))
+
+    def test_eps(self, pynative):
+        with pytest.raises(ValueError, match="eps: got 2 values, expected one, or 3"):
+            maam(images(1, 3, 8, 8), *operands(Net([branch(), branch()])), eps=(1e-5, 1e-5))
