@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CXX_FILES = $(shell git ls-files '*.h' '*.cc' '*.cu' '*.inc')
+CXX_FILES = $(shell git ls-files '*.h' '*.cc' '*.cpp' '*.inc')
 NATIVE := $(wildcard csrc/*.cc csrc/*.h csrc/*/*) CMakeLists.txt setup.py pyproject.toml
 
 .PHONY: demo test bench lint format clean

@@ -21,6 +21,7 @@ from mindspore import Tensor, nn
 
 import maam_ops
 import maam_ops.graph
+from maam_ops._select import Choice
 
 from .compare import PROBE_NAME, RESULT_NAME, Side
 from .config import TrainConfig
@@ -82,7 +83,7 @@ def _implementation(net: nn.Cell) -> str:
     chosen = {
         f"{type(cell).__name__}: {cell.impl}"
         for _, cell in net.cells_and_names()
-        if isinstance(cell, maam_ops.FusedAgentAggregate | maam_ops.FusedReduce | maam_ops.FusedAggregateReduce)
+        if isinstance(getattr(cell, "choice", None), Choice)
     }
     return ", ".join(sorted(chosen)) or "plain MindSpore"
 

@@ -88,6 +88,16 @@ def _names_kept(cell: nn.Cell) -> Iterator[None]:
         parameter.name = name
 
 
+def _fits_whole_module(config: MaamConfig) -> bool:
+    """Whether the branches are of the kind that `maam_ops.FusedMAAM` runs as one operator in evaluation."""
+    return (
+        len(config.channels) == 1
+        and set(config.stride) == {1}
+        and set(config.pool) == {2}
+        and set(config.kernel_size) <= {1, 3, 5, 7}
+    )
+
+
 class MultiAgentModule(nn.Cell):
     """Branches, their mix and the reduction, in plain cells: images (B, C, S, S) -> features (B, O, H, H)."""
 
@@ -114,6 +124,7 @@ class MultiAgentModule(nn.Cell):
             width = config.reduce_channels
             self.reduce = nn.SequentialCell(nn.Conv2d(config.channels[-1], width, 1), nn.BatchNorm2d(width), nn.ReLU())
         self._stages = (self.fusion, self.reduce)
+        self._whole = False
 
     def fuse(self, config: MaamConfig, impl: str) -> None:
         """Run mix and reduction through the fused operators from now on; the parameters stay where they are."""
@@ -121,6 +132,7 @@ class MultiAgentModule(nn.Cell):
             return
         with _names_kept(self):
             self.fused = self._fused_cell(config, impl)
+        self._whole = isinstance(self.fused, maam_ops.FusedMAAM)
         self._stages = (self.fused, nn.Identity()) if config.attention else (self.fusion, self.fused)
 
     def _fused_cell(self, config: MaamConfig, impl: str) -> nn.Cell:
@@ -129,9 +141,14 @@ class MultiAgentModule(nn.Cell):
         alpha = self.fusion.attn_weights
         if not config.reduce:
             return maam_ops.FusedAgentAggregate.from_parameter(alpha, impl=impl)
+        if _fits_whole_module(config):
+            branches = [agent.block for agent in self._agents]
+            return maam_ops.FusedMAAM.from_cells(branches, alpha, self.reduce[0], self.reduce[1], impl=impl)
         return maam_ops.FusedAggregateReduce.from_cells(alpha, self.reduce[0], self.reduce[1], impl=impl)
 
     def construct(self, x: Tensor) -> Tensor:
+        if self._whole:
+            return self.fused(x)
         branches = []
         for agent, resize in zip(self._agents, self._resizes):  # noqa: B905 - graph mode has no strict=
             branches.append(resize(agent(x)))
