@@ -13,6 +13,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "maam_ops"
+KERNELS = "libmaam_ops.so"
 
 
 class CMakeBuild(build_ext):
@@ -48,12 +49,23 @@ class CMakeBuild(build_ext):
             ]
             subprocess.run(configure, check=True)
             subprocess.run([*self.tool("cmake"), "--build", build], check=True)
-            target.mkdir(parents=True, exist_ok=True)
             for library in Path(build).glob("*.so"):
-                # Beside and renamed: a running process keeps the old library instead of crashing in a half-written one.
-                fresh = target / f".{library.name}.new"
-                shutil.copy2(library, fresh)
-                fresh.replace(target / library.name)
+                self.place(library, target)
+
+    def copy_extensions_to_source(self) -> None:
+        """For an editable install setuptools copies what it knows of, the extension; the kernels are another library."""
+        super().copy_extensions_to_source()
+        kernels = Path(self.build_lib) / PACKAGE / KERNELS
+        if kernels.exists():
+            self.place(kernels, ROOT / PACKAGE)
+
+    @staticmethod
+    def place(library: Path, folder: Path) -> None:
+        """Copy beside and rename: a running process keeps the old library instead of crashing in a half-written one."""
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f".{library.name}.new"
+        shutil.copy2(library, fresh)
+        fresh.replace(folder / library.name)
 
     @staticmethod
     def tool(name: str) -> list[str]:

@@ -11,8 +11,8 @@ using V = F32;
 // Rows of the batch whose dot products with kOutputs rows of W are in registers at a time.
 constexpr int kRows = kRegisters == 32 ? 4 : 3;
 
-// Lane i of the result is the sum of the lanes of x[i]. Every sum takes the same tree. A template for each level: GCC does
-// not unroll a loop that halves its counter, and would keep the vectors on the stack.
+// Lane i of the result is the sum of the lanes of x[i]. Every sum takes the same tree. A template for each level: GCC
+// does not unroll a loop that halves its counter, and would keep the vectors on the stack.
 template <int kCount>
 MAAM_INLINE V SumEach(const V (&x)[kCount]) {
   if constexpr (kCount == 1) {
@@ -73,7 +73,7 @@ struct Block {
   float* partial;
   int64_t outputs;  // kOutputs, or fewer in the last block
   int64_t depth;
-  bool first;       // of its segment: nothing to add to
+  bool first;  // of its segment: nothing to add to
 };
 
 template <int kRowsHere>
@@ -132,14 +132,8 @@ static void ManyRows(const DenseForward& p, const DenseSegment& s, float* partia
         const int64_t outputs = s.end - o < kOutputs ? s.end - o : kOutputs;
         const float* weight = p.weight + o * p.inputs + k;
         CopyRows(weight, p.inputs, outputs, depth, packed_weight, kPackedStride);
-          const Block block{packed,
-                          kPackedStride,
-                          packed_weight,
-                          kPackedStride,
-                          partial + first * PartialStride(p) + o,
-                          outputs,
-                          depth,
-                          k == s.k};
+        const Block block{packed,  kPackedStride, packed_weight, kPackedStride, partial + first * PartialStride(p) + o,
+                          outputs, depth,         k == s.k};
         AddOutputs(p, block, rows, o + 2 * kOutputs <= s.end ? weight + kOutputs * p.inputs : nullptr);
       }
     }
@@ -152,8 +146,8 @@ static void FewRows(const DenseForward& p, const DenseSegment& s, float* partial
     const int64_t outputs = s.end - o < kOutputs ? s.end - o : kOutputs;
     for (int64_t k = s.k; k < s.k + s.depth; k += kDepth) {
       const int64_t depth = s.k + s.depth - k < kDepth ? s.k + s.depth - k : kDepth;
-      const Block block{p.x + k,        p.inputs, p.weight + o * p.inputs + k, p.inputs, partial + o, outputs, depth,
-                        k == s.k};
+      const Block block{p.x + k, p.inputs, p.weight + o * p.inputs + k, p.inputs, partial + o, outputs,
+                        depth,   k == s.k};
       AddOutputs(p, block, p.batch, nullptr);
     }
   }

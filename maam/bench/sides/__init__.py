@@ -123,6 +123,7 @@ for _side in (
         {"fused": False, "graph_kernel": True},
         requires=_AKG,
     ),
+    Side("akg", "the operator's AKG variant, GRAPH mode", f"{_MINDSPORE}:prepare_akg", requires=_AKG),
     Side("fused, PYNATIVE", "fused operator", f"{_MINDSPORE}:prepare", {"fused": True, "mode": "pynative"}),
     Side("unfused, PYNATIVE", "plain, best form", f"{_MINDSPORE}:prepare", {"fused": False, "mode": "pynative"}),
     Side("fused model", "fused operators", f"{_MODEL}:prepare", {"fused": True}),

@@ -29,6 +29,10 @@ def _fused(alpha: Tensor, *branches: Tensor) -> Tensor:
     return functional.agent_aggregate(alpha, *branches, impl="native")
 
 
+def _akg(alpha: Tensor, *branches: Tensor) -> Tensor:
+    return functional.agent_aggregate(alpha, *branches, impl="akg")
+
+
 def _indexed(alpha: Tensor, *branches: Tensor) -> Tensor:
     weights = ops.softmax(alpha, 0)
     total = weights[0] * branches[0]
@@ -120,16 +124,20 @@ def _branches(case: Case, tensors: Mapping[str, Tensor]) -> list[Tensor]:
     return [tensors[f"a{i}"] for i in range(case.agents)]
 
 
-def _aggregate_forms(fused: bool) -> Forms:
-    return {"": _fused} if fused else AGGREGATE_FORMS
+def prepare_akg(case: Case, inputs: Arrays) -> Prepared:
+    """The aggregate by the kernels that MindSpore's AKG compiles."""
+    configure()
+    tensors = {name: Tensor(array) for name, array in inputs.items()}
+    build = _forward_forms if isinstance(case, cases.AggregateForward) else _backward_forms
+    return Prepared(build(case, tensors, {"": _akg}))
 
 
-def _aggregate_forward(case: cases.AggregateForward, tensors: Mapping[str, Tensor], fused: bool):
+def _forward_forms(case: cases.AggregateForward, tensors: Mapping[str, Tensor], forms: Forms):
     arguments = [tensors["alpha"], *_branches(case, tensors)]
-    return {name: _one_result("g", _Call(form), arguments) for name, form in _aggregate_forms(fused).items()}
+    return {name: _one_result("g", _Call(form), arguments) for name, form in forms.items()}
 
 
-def _aggregate_backward(case: cases.AggregateBackward, tensors: Mapping[str, Tensor], fused: bool):
+def _backward_forms(case: cases.AggregateBackward, tensors: Mapping[str, Tensor], forms: Forms):
     arguments = [tensors["alpha"], *_branches(case, tensors), tensors["dg"]]
     names = ["dalpha", *(f"da{i}" for i in range(case.agents))]
 
@@ -137,7 +145,15 @@ def _aggregate_backward(case: cases.AggregateBackward, tensors: Mapping[str, Ten
         net = _InputGradients(form)
         return Candidate(lambda: dict(zip(names, _numpy(net(*arguments)), strict=True)))
 
-    return {name: candidate(form) for name, form in _aggregate_forms(fused).items()}
+    return {name: candidate(form) for name, form in forms.items()}
+
+
+def _aggregate_forward(case: cases.AggregateForward, tensors: Mapping[str, Tensor], fused: bool):
+    return _forward_forms(case, tensors, {"": _fused} if fused else AGGREGATE_FORMS)
+
+
+def _aggregate_backward(case: cases.AggregateBackward, tensors: Mapping[str, Tensor], fused: bool):
+    return _backward_forms(case, tensors, {"": _fused} if fused else AGGREGATE_FORMS)
 
 
 _SMALL = ("weight", "gamma", "beta", "moving_mean", "moving_variance")
