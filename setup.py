@@ -53,7 +53,7 @@ class CMakeBuild(build_ext):
                 self.place(library, target)
 
     def copy_extensions_to_source(self) -> None:
-        """For an editable install setuptools copies what it knows of, the extension; the kernels are another library."""
+        """For an editable install setuptools copies the extension it knows of; the kernels are a library beside it."""
         super().copy_extensions_to_source()
         kernels = Path(self.build_lib) / PACKAGE / KERNELS
         if kernels.exists():

@@ -20,8 +20,8 @@ constexpr int64_t kFinishFloats = 16384;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// How the work is cut up: tasks of a segment of the inputs by a block of outputs. Each task copies its part of x, so that
-// few are better, as long as threads have several to even out. The bits of a result do not depend on its block.
+// How the work is cut up: tasks of a segment of the inputs by a block of outputs. Each task copies its part of x, so
+// that few are better, as long as threads have several to even out. The bits of a result do not depend on its block.
 struct Tasks {
   int64_t segments, block, blocks;
 

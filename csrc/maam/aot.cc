@@ -8,8 +8,8 @@ namespace maam {
 namespace {
 
 constexpr const char* kOp = "MaamInference";
-constexpr int kFirstBranch = 3;    // behind x, eps and alpha
-constexpr int kPerConvNorm = 5;    // weight, gamma, beta, moving mean, moving variance
+constexpr int kFirstBranch = 3;  // behind x, eps and alpha
+constexpr int kPerConvNorm = 5;  // weight, gamma, beta, moving mean, moving variance
 
 const float* Floats(const Tensor& tensor) { return static_cast<const float*>(tensor.data); }
 
@@ -33,7 +33,12 @@ ConvNorm ConvNormAt(const AotCall& call, int first, const std::string& name, dou
     call.ExpectDType(first + i, name + names[i], DType::kFloat32);
     if (i > 0) call.ExpectSize(first + i, name + names[i], outputs);
   }
-  return {kernel, eps, Floats(weight), Floats(call[first + 1]), Floats(call[first + 2]), Floats(call[first + 3]),
+  return {kernel,
+          eps,
+          Floats(weight),
+          Floats(call[first + 1]),
+          Floats(call[first + 2]),
+          Floats(call[first + 3]),
           Floats(call[first + 4])};
 }
 
@@ -66,8 +71,8 @@ MaamInference ProblemOf(const AotCall& call) {
   p.x = Floats(x);
   p.alpha = Floats(call[2]);
   for (int k = 0; k < p.branches; ++k) {
-    p.branch[k] = ConvNormAt(call, kFirstBranch + kPerConvNorm * k, "branch " + std::to_string(k), eps[k], p.channels,
-                             p.inputs);
+    p.branch[k] =
+        ConvNormAt(call, kFirstBranch + kPerConvNorm * k, "branch " + std::to_string(k), eps[k], p.channels, p.inputs);
   }
   p.reduce = ConvNormAt(call, last, "reduce", eps[p.branches], p.outputs, p.channels);
   if (p.reduce.kernel != 1) Fail(kOp, "reduce weight", "shape " + call[last].ShapeText(), "a 1x1 kernel");
