@@ -10,7 +10,7 @@ import maam_ops.graph
 from ...evaluate import make_forward
 from ...models import create_model
 from ...models.config import PRESETS
-from ...train import make_step
+from ...train import GraphStep, make_step
 from .. import cases
 from ..cases import Arrays, Case
 from . import Candidate, Prepared, mindspore
@@ -42,7 +42,7 @@ def _step(net: nn.Cell, images: Tensor, labels: Tensor) -> Prepared:
     net.set_train(True)
     optimizer = nn.Adam(net.trainable_params(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     step = make_step(net, optimizer)
-    compiled = ms.jit(step)
+    compiled = GraphStep(step)
 
     def run() -> Arrays:
         return {"loss": compiled(images, labels)[0].asnumpy()}
