@@ -27,7 +27,7 @@ def reference(alpha: Tensor, *branches: Tensor) -> Tensor:
 
     Computes in float32 (float64 for float64 data) and rounds the result, as the kernels do.
     """
-    branches = _flat(branches)
+    branches = flat_branches(branches)
     check_branches(OP, alpha.shape, _shapes(branches), _dtypes(branches))
     dtype = branches[0].dtype
     wide = ms.float64 if dtype == ms.float64 else ms.float32
@@ -57,7 +57,7 @@ def agent_aggregate(alpha: Tensor, *branches: Tensor, impl: str = "auto") -> Ten
         TypeError: dtype of the branches.
         RuntimeError: the implementation asked for is not available here.
     """
-    branches = _flat(branches)
+    branches = flat_branches(branches)
     check_branches(OP, alpha.shape, _shapes(branches), _dtypes(branches))
     chosen = _chosen(impl)
     if chosen == "native":
@@ -101,7 +101,7 @@ class FusedAgentAggregate(FusedCell):
         return cell
 
     def construct(self, *branches):
-        branches = _flat(branches)
+        branches = flat_branches(branches)
         check_branch_count("FusedAgentAggregate", len(branches), self.num_agents)
         return agent_aggregate(self.alpha, *branches, impl=self.impl)
 
@@ -109,7 +109,7 @@ class FusedAgentAggregate(FusedCell):
         return f"num_agents={self.num_agents}, impl={self.impl}"
 
 
-def _flat(branches):
+def flat_branches(branches):
     """The branches, whether they came one by one or as one sequence."""
     if len(branches) == 1 and isinstance(branches[0], (list, tuple)):
         return tuple(branches[0])

@@ -152,8 +152,7 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
         self.num_agents = parameter.size
 
     def construct(self, *branches):
-        if len(branches) == 1 and isinstance(branches[0], (list, tuple)):
-            branches = tuple(branches[0])
+        branches = aggregate.flat_branches(branches)
         check_branch_count("FusedAggregateReduce", len(branches), self.num_agents)
         result = aggregate_reduce(
             self.alpha,
