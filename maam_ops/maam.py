@@ -2,8 +2,8 @@
 
     A_i = maxpool2x2(ReLU(BatchNorm_i(conv_i(X)))),  G = sum_i softmax(alpha)_i A_i,  F = ReLU(BatchNorm(conv1x1(G)))
 
-In evaluation this is one operator: a few rows of an image go through all of it in the cache, and neither the A_i nor G
-are ever in memory. Training runs the branches as they are and fuses what follows.
+This is one operator in evaluation, where neither the A_i nor G are ever in memory, and one each for the forward and
+backward of a training step, which keeps G, the 1x1 convolution and a byte for each element of the A_i.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from dataclasses import replace
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter, MaxPoolGrad
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _native, _select, aggregate, aggregate_reduce
+from maam_ops import _select, aggregate, aggregate_reduce
 from maam_ops._cell import FusedCell
-from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_maam
+from maam_ops._check import MIN_BRANCHES, check_maam
+from maam_ops._maam_native import SYMBOLS, agent_of, each, run_native, why_not_training
 
 OP = "maam"
 COMPOSITION = "composition"
 KERNEL_SIZES = (1, 3, 5, 7)
-_SYMBOLS = ("MaamInference", "AggregateReduceInferenceBackward")
-_POOL = ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
 
 
 def reference(
@@ -37,18 +35,25 @@ def reference(
     moving_mean: Tensor,
     moving_variance: Tensor,
     *,
+    training: bool = False,
+    momentum: float | Sequence[float] = 0.9,
     eps: float | Sequence[float] = 1e-5,
-) -> Tensor:
-    """The definition in pure MindSpore ops; arguments and result as :func:`maam`.
+):
+    """The definition in pure MindSpore ops; arguments and results as :func:`maam`.
 
-    Computes in float32 and rounds F, as the kernel does.
+    Computes in float32 and rounds F, as the kernels do.
     """
     check_maam(OP, x.shape, x.dtype, alpha.shape, [branch[0].shape for branch in branches], weight.shape)
-    eps = _all_eps(eps, len(branches))
+    eps = each("eps", eps, len(branches))
+    momentum = each("momentum", momentum, len(branches))
     agents = []
+    statistics = ()
     for i in range(len(branches)):
-        agents.append(_agent(x.astype(ms.float32), branches[i], eps[i]))
-    f = aggregate_reduce.reference(
+        agent, new = agent_of(x.astype(ms.float32), branches[i], eps[i], training, momentum[i])
+        agents.append(agent)
+        statistics = statistics + new
+    last = len(branches)
+    result = aggregate_reduce.reference(
         alpha,
         agents,
         weight.astype(ms.float32),
@@ -56,10 +61,13 @@ def reference(
         beta,
         moving_mean,
         moving_variance,
-        training=False,
-        eps=eps[len(branches)],
+        training=training,
+        momentum=momentum[last],
+        eps=eps[last],
     )
-    return f.astype(x.dtype)
+    if training:
+        return result[0].astype(x.dtype), (*statistics, result[1], result[2])
+    return result.astype(x.dtype)
 
 
 def maam(
@@ -72,12 +80,14 @@ def maam(
     moving_mean: Tensor,
     moving_variance: Tensor,
     *,
+    training: bool = False,
+    momentum: float | Sequence[float] = 0.9,
     eps: float | Sequence[float] = 1e-5,
     impl: str = "auto",
-) -> Tensor:
-    """The whole module in inference: normalisations by their running statistics.
+):
+    """The whole module. In training the normalisations take the statistics of the batch.
 
-    There is a gradient, for which the branches are computed anew; to train, :class:`FusedMAAM` is faster.
+    Without ``training`` there is a gradient too, for which the branches are computed anew by single operators.
 
     Args:
         x: images (B, Cin, H, W), H and W at least 2; float32, float16 or bfloat16 (computed in float32).
@@ -87,11 +97,14 @@ def maam(
             moving_variance, (C,) each.
         weight: (O, C, 1, 1).
         gamma, beta, moving_mean, moving_variance: (O,).
-        eps: added to the variances: one number, or N + 1, that of the last normalisation at the end.
+        training: native training needs Cin k k <= 147 and two pooled pixels a channel.
+        momentum: weight of the old running statistics: one number, or N + 1, that of the last normalisation at the end.
+        eps: added to the variances; as momentum.
         impl: "auto", "native" or "reference".
 
     Returns:
-        F (B, O, H // 2, W // 2), of x's dtype.
+        F (B, O, H // 2, W // 2), of x's dtype; in training F and the new running statistics: mean and variance of each
+        branch, then of the last normalisation, a flat tuple of 2 (N + 1).
 
     Raises:
         ValueError: shapes that do not fit, or an unknown ``impl``.
@@ -99,17 +112,18 @@ def maam(
         RuntimeError: the implementation asked for is not available here.
     """
     check_maam(OP, x.shape, x.dtype, alpha.shape, [branch[0].shape for branch in branches], weight.shape)
-    if _chosen(impl) == "native":
-        return _run_native(x, alpha, branches, (weight, gamma, beta, moving_mean, moving_variance), eps)
-    return reference(x, alpha, branches, weight, gamma, beta, moving_mean, moving_variance, eps=eps)
+    last = (weight, gamma, beta, moving_mean, moving_variance)
+    if _chosen(impl, training, [branch[0].shape for branch in branches]) == "native":
+        return run_native(x, alpha, branches, last, training, momentum, eps)
+    return reference(x, alpha, branches, *last, training=training, momentum=momentum, eps=eps)
 
 
 class FusedMAAM(FusedCell):
-    """The multi-agent module: in evaluation one operator, in training the branches and ``FusedAggregateReduce``.
+    """The multi-agent module as one operator, in evaluation and in training.
 
-    Branches that the operator does not cover, and float64 images, run as in training, by composition; ``choice`` and
-    ``maam_ops.explain`` say so and why. Whatever is packed or folded is made anew at each call, so that loaded or
-    trained weights count at once.
+    Branches that the operator does not cover, and float64 images, run as they are, followed by
+    ``FusedAggregateReduce``; ``choice`` and ``maam_ops.explain`` say so and why. Whatever is packed or folded is made
+    anew at each call, so that loaded or trained weights count at once.
 
     Args:
         in_channels: Cin of the images.
@@ -196,14 +210,25 @@ class FusedMAAM(FusedCell):
         self.branches, self.mix = branches, mix
         reason = _why_not_fused(branches, mix)
         self._fusible = reason is None
-        self._eps = (*(branch[1].eps for branch in branches), mix.eps) if self._fusible else ()
+        self._trains = False
+        if self._fusible:
+            norms = [*(branch[1] for branch in branches), mix]
+            self._eps = tuple(norm.eps for norm in norms)
+            # nn.BatchNorm2d keeps the weight of the new value.
+            self._momentum = (*(1 - branch[1].momentum for branch in branches), mix.momentum)
+            convs = [branch[0] for branch in branches]
+            training_reason = why_not_training(convs[0].in_channels, [conv.kernel_size[0] for conv in convs])
+            self._trains = training_reason is None
         choice = _select.choose(OP, impl)
         if choice.impl == _select.NATIVE:
             choice = _choice_of_cell(choice, reason, asked_for=_select.is_explicit(impl))
+            if self._fusible and not self._trains:
+                choice = replace(choice, reason=f"{choice.reason}; training composes the branches: {training_reason}")
         self.choice, self.impl = choice, choice.impl
 
     def construct(self, x):
-        if self.impl == "native" and self._fusible and not self.training and x.dtype != ms.float64:
+        native = self.impl == "native" and self._fusible and x.dtype != ms.float64
+        if native and (self._trains or not self.training):
             operands = []
             for branch in self.branches:
                 conv, bn = branch[0], branch[1]
@@ -212,11 +237,22 @@ class FusedMAAM(FusedCell):
             last = (mix.weight, mix.gamma, mix.beta, mix.moving_mean, mix.moving_variance)
             shapes = [operand[0].shape for operand in operands]
             check_maam("FusedMAAM", x.shape, x.dtype, mix.alpha.shape, shapes, mix.weight.shape)
-            return _run_native(x, mix.alpha, operands, last, self._eps)
+            result = run_native(x, mix.alpha, operands, last, self.training, self._momentum, self._eps)
+            return self._keep_statistics(*result) if self.training else result
         agents = []
         for branch in self.branches:
             agents.append(branch(x))
         return self.mix(agents)
+
+    def _keep_statistics(self, f, statistics):
+        i = 0
+        for branch in self.branches:
+            ops.assign(branch[1].moving_mean, statistics[i])
+            ops.assign(branch[1].moving_variance, statistics[i + 1])
+            i += 2
+        ops.assign(self.mix.moving_mean, statistics[i])
+        ops.assign(self.mix.moving_variance, statistics[i + 1])
+        return f
 
     def extend_repr(self) -> str:
         return f"impl={self.impl}"
@@ -266,9 +302,7 @@ def _why_not_branch(branch: nn.Cell, channels: int) -> str | None:
 def _choice_of_cell(choice: _select.Choice, reason: str | None, *, asked_for: bool) -> _select.Choice:
     """The native choice of the operator, refined by what the parts of a Cell allow."""
     if reason is None:
-        return replace(
-            choice, reason=f"{choice.reason}; in evaluation. Training composes branches and aggregate_reduce"
-        )
+        return choice
     if asked_for:
         raise RuntimeError(
             f"maam_ops.FusedMAAM: impl=native: not available: {reason}. Use impl='auto' to run the branches as they are"
@@ -277,107 +311,15 @@ def _choice_of_cell(choice: _select.Choice, reason: str | None, *, asked_for: bo
     return _select.Choice(OP, COMPOSITION, "branches as they are, then aggregate_reduce", others)
 
 
-def _agent(x, operands, eps):
-    """One branch by its definition."""
-    column = (1, -1, 1, 1)
-    weight, gamma, beta, mean, variance = [tensor.astype(ms.float32) for tensor in operands]
-    z = ops.conv2d(x, weight, pad_mode="same")
-    scale = gamma * ops.rsqrt(variance + eps)
-    return _POOL(ops.relu((z - mean.reshape(column)) * scale.reshape(column) + beta.reshape(column)))
-
-
 @constexpr
-def _chosen(impl):
-    return _select.choose(OP, impl).impl
+def _chosen(impl, training, kernels):
+    choice = _select.choose(OP, impl)
+    reason = why_not_training(kernels[0][1], [kernel[2] for kernel in kernels]) if training else None
+    if choice.impl != "native" or reason is None:
+        return choice.impl
+    if _select.is_explicit(impl):
+        raise RuntimeError(f"maam_ops.{OP}: impl=native: not available: {reason}. Use impl='reference'")
+    return "reference"
 
 
-@constexpr
-def _all_eps(eps, count):
-    """eps of each branch and of the last normalisation."""
-    values = (eps,) * (count + 1) if isinstance(eps, (int, float)) else tuple(eps)
-    if len(values) != count + 1:
-        raise ValueError(f"maam_ops.{OP}: eps: got {len(values)} values, expected one, or {count + 1}")
-    return values
-
-
-@constexpr
-def _eps_tensor(eps, count):
-    """As the small float64 tensor in which it reaches the kernel."""
-    return Tensor(list(_all_eps(eps, count)), ms.float64)
-
-
-def _run_native(x, alpha, branches, last, eps):
-    operands = []
-    for group in (*branches, last):
-        for tensor in group:
-            operands.append(tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32))
-    wide = x if x.dtype == ms.float32 else x.astype(ms.float32)
-    alpha = alpha if alpha.dtype == ms.float32 else alpha.astype(ms.float32)
-    f = _NATIVE[len(branches)](wide, _eps_tensor(eps, len(branches)), alpha, *operands)
-    return f if f.dtype == x.dtype else f.astype(x.dtype)
-
-
-def _branch_gradients(x, operands, eps, agent, dagent):
-    """dX and the gradients of one branch's weight, gamma and beta; zeros for its statistics, which are buffers."""
-    weight, gamma, beta, mean, variance = operands
-    column = (1, -1, 1, 1)
-    rstd = ops.rsqrt(variance + eps)
-    normal = (ops.conv2d(x, weight, pad_mode="same") - mean.reshape(column)) * rstd.reshape(column)
-    y = normal * gamma.reshape(column) + beta.reshape(column)
-    dy = MaxPoolGrad(2, 2, "valid")(ops.relu(y), agent, dagent) * (y > 0)
-    dz = dy * (gamma * rstd).reshape(column)
-    channels, kernel = weight.shape[0], weight.shape[2]
-    dx = ops.Conv2DBackpropInput(channels, kernel, pad_mode="same")(dz, weight, x.shape)
-    dweight = Conv2DBackpropFilter(channels, kernel, pad_mode="same")(dz, x, weight.shape)
-    none = ops.zeros_like(gamma)
-    return dx, (dweight, (dy * normal).sum((0, 2, 3)), dy.sum((0, 2, 3)), none, none)
-
-
-def _gradients(backward, x, eps, alpha, branches, last, df):
-    """The gradients in the order of the operator's inputs. The branches are computed anew, by their definition."""
-    values = ops.split(eps, 1)
-    agents = []
-    for i in range(len(branches)):
-        agents.append(_agent(x, branches[i], values[i].astype(ms.float32)))
-    constants = ops.concat((values[len(branches)], values[len(branches)]))
-    tail = backward(alpha, constants, *last, df, *agents)
-    dx = ops.zeros_like(x)
-    gradients = ()
-    for i in range(len(branches)):
-        by_x, by_operands = _branch_gradients(x, branches[i], values[i].astype(ms.float32), agents[i], tail[4 + i])
-        dx = dx + by_x
-        gradients = gradients + by_operands
-    none = ops.zeros_like(last[1])
-    return (dx, ops.zeros_like(eps), tail[0], *gradients, tail[1], tail[2], tail[3], none, none)
-
-
-def _names(group):
-    return [f"{name}{group}" for name in ("weight", "gamma", "beta", "mean", "variance")]
-
-
-def _native_op(count):
-    groups = [_names(k) for k in (*range(count), "_last")]
-    arguments = ["x", "eps", "alpha", *(name for group in groups for name in group)]
-    packed = ", ".join(f"({', '.join(group)})" for group in groups[:-1])
-    agents = [f"a{k}" for k in range(count)]
-    backward = _native.custom_op(
-        "AggregateReduceInferenceBackward",
-        ["alpha", "constants", *_names(""), "df", *agents],
-        ["dalpha", "dweight", "dgamma", "dbeta", *(f"d{name}" for name in agents)],
-    )
-    bprop = _native.bprop_of(
-        arguments,
-        f"gradients(backward, x, eps, alpha, ({packed}), ({', '.join(groups[-1])}), dout)",
-        gradients=_gradients,
-        backward=backward,
-    )
-    return _native.custom_op("MaamInference", arguments, ["f"], bprop)
-
-
-# By number of branches. Built on import: the graph compiler cannot call a cache.
-_NATIVE = tuple(
-    _native_op(count) if count >= MIN_BRANCHES and _native.missing_reason(_SYMBOLS) is None else None
-    for count in range(MAX_BRANCHES + 1)
-)
-
-_select.register(OP, _SYMBOLS)
+_select.register(OP, SYMBOLS)

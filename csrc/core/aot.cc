@@ -6,10 +6,10 @@ namespace maam {
 namespace {
 
 DType ParseDType(const std::string& op, int i, const std::string& name) {
-  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64}) {
+  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64, DType::kUInt8}) {
     if (name == Name(dtype)) return dtype;
   }
-  Fail(op, "parameter " + std::to_string(i), "dtype " + name, "one of float32, float16, bfloat16, float64");
+  Fail(op, "parameter " + std::to_string(i), "dtype " + name, "one of float32, float16, bfloat16, float64, uint8");
 }
 
 }  // namespace

@@ -6,7 +6,8 @@
 
 namespace maam {
 
-enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64 };
+// kUInt8 holds what kernels note for one another, such as the place of a maximum; none computes with it.
+enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64, kUInt8 };
 
 // Storage-only half types: kernels widen on load, compute in float32 and round to nearest even on store.
 struct Half {
@@ -22,6 +23,8 @@ static inline int64_t SizeOf(DType dtype) {
       return 4;
     case DType::kFloat64:
       return 8;
+    case DType::kUInt8:
+      return 1;
     default:
       return 2;
   }
@@ -35,6 +38,8 @@ static inline const char* Name(DType dtype) {
       return "float16";
     case DType::kBFloat16:
       return "bfloat16";
+    case DType::kUInt8:
+      return "uint8";
     default:
       return "float64";
   }
@@ -62,7 +67,8 @@ struct DTypeOf<double> {
   static constexpr DType value = DType::kFloat64;
 };
 
-// Calls f with a null pointer of the element type, so that a templated kernel is picked by a runtime dtype.
+// Calls f with a null pointer of the element type, so that a templated kernel is picked by a runtime dtype. Not called
+// for uint8.
 template <class F>
 static inline void WithType(DType dtype, F&& f) {
   switch (dtype) {
@@ -74,6 +80,8 @@ static inline void WithType(DType dtype, F&& f) {
       return f(static_cast<BFloat16*>(nullptr));
     case DType::kFloat64:
       return f(static_cast<double*>(nullptr));
+    case DType::kUInt8:
+      return;
   }
 }
 

@@ -88,6 +88,21 @@ MAAM_INLINE F32 WherePositive(F32 condition, F32 value) {
 MAAM_INLINE F64 WherePositive(F64 condition, F64 value) {
   return {_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(condition.v, _mm512_setzero_pd(), _CMP_GT_OQ), value.v)};
 }
+// x where a > b, else y.
+MAAM_INLINE F32 WhereGreater(F32 a, F32 b, F32 x, F32 y) {
+  return {_mm512_mask_mov_ps(y.v, _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ), x.v)};
+}
+// value where a == b, else 0.
+MAAM_INLINE F32 WhereEqual(F32 a, F32 b, F32 value) {
+  return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ), value.v)};
+}
+// Small whole numbers, a byte each in memory.
+MAAM_INLINE F32 LoadBytes(const uint8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+MAAM_INLINE void StoreBytes(uint8_t* p, F32 x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v)));
+}
 // max(x, 0), and 0 for a NaN: the instruction then returns its second operand.
 MAAM_INLINE F32 Relu(F32 x) { return {_mm512_max_ps(x.v, _mm512_setzero_ps())}; }
 MAAM_INLINE F64 Relu(F64 x) { return {_mm512_max_pd(x.v, _mm512_setzero_pd())}; }
@@ -161,6 +176,20 @@ MAAM_INLINE F32 WherePositive(F32 condition, F32 value) {
 }
 MAAM_INLINE F64 WherePositive(F64 condition, F64 value) {
   return {_mm256_and_pd(_mm256_cmp_pd(condition.v, _mm256_setzero_pd(), _CMP_GT_OQ), value.v)};
+}
+MAAM_INLINE F32 WhereGreater(F32 a, F32 b, F32 x, F32 y) {
+  return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ))};
+}
+MAAM_INLINE F32 WhereEqual(F32 a, F32 b, F32 value) {
+  return {_mm256_and_ps(_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ), value.v)};
+}
+MAAM_INLINE F32 LoadBytes(const uint8_t* p) {
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+}
+MAAM_INLINE void StoreBytes(uint8_t* p, F32 x) {
+  const __m256i whole = _mm256_cvtps_epi32(x.v);
+  const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
 }
 MAAM_INLINE F32 Relu(F32 x) { return {_mm256_max_ps(x.v, _mm256_setzero_ps())}; }
 MAAM_INLINE F64 Relu(F64 x) { return {_mm256_max_pd(x.v, _mm256_setzero_pd())}; }
@@ -240,6 +269,15 @@ MAAM_INLINE F64 WherePositive(F64 condition, F64 value) {
   const Mask keep = condition.v > F64::Vector{};
   return {(F64::Vector)((Mask)value.v & keep)};
 }
+MAAM_INLINE F32 WhereGreater(F32 a, F32 b, F32 x, F32 y) { return {a.v > b.v ? x.v : y.v}; }
+MAAM_INLINE F32 WhereEqual(F32 a, F32 b, F32 value) { return {a.v == b.v ? value.v : F32::Vector{}}; }
+MAAM_INLINE F32 LoadBytes(const uint8_t* p) {
+  return {F32::Vector{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
+                      static_cast<float>(p[3])}};
+}
+MAAM_INLINE void StoreBytes(uint8_t* p, F32 x) {
+  for (int i = 0; i < 4; ++i) p[i] = static_cast<uint8_t>(x.v[i]);
+}
 MAAM_INLINE F32 Relu(F32 x) { return WherePositive(x, x); }
 MAAM_INLINE F64 Relu(F64 x) { return WherePositive(x, x); }
 MAAM_INLINE F32 ZipLow(F32 a, F32 b) { return {F32::Vector{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
@@ -311,6 +349,22 @@ MAAM_INLINE double SumLanes(V x) {
   double sum = 0;
   for (int i = 0; i < V::kLanes; ++i) sum += static_cast<double>(lanes[i]);
   return sum;
+}
+
+// Lane i of the result is the sum of the lanes of x[i]. Every sum takes the same tree. A template for each level: GCC
+// does not unroll a loop that halves its counter, and would keep the vectors on the stack.
+template <class V, int kCount>
+MAAM_INLINE V SumEach(const V (&x)[kCount]) {
+  if constexpr (kCount == 1) {
+    return x[0];
+  } else {
+    V half[kCount / 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount / 2; ++i) {
+      half[i] = Add(ZipLow(x[i], x[i + kCount / 2]), ZipHigh(x[i], x[i + kCount / 2]));
+    }
+    return SumEach(half);
+  }
 }
 
 // Asks for the cache lines of [p, p + bytes) to be brought into the L2 cache.

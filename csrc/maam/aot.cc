@@ -1,111 +1,110 @@
-// MindSpore's entry point: checks, the call, and shape and dtype inference for graphs with dynamic shapes.
-#include "core/aot.h"
+// MindSpore's entry point of inference: checks, the call, and shape and dtype inference for graphs with dynamic shapes.
+#include "maam/aot.h"
+
 #include "core/error.h"
 #include "core/trace.h"
-#include "maam/maam.h"
 
 namespace maam {
-namespace {
 
-constexpr const char* kOp = "MaamInference";
-constexpr int kFirstBranch = 3;  // behind x, eps and alpha
-constexpr int kPerConvNorm = 5;  // weight, gamma, beta, moving mean, moving variance
-
-const float* Floats(const Tensor& tensor) { return static_cast<const float*>(tensor.data); }
-
-void ExpectShape(const Tensor& tensor, const std::string& name, const std::vector<int64_t>& expected) {
-  if (tensor.shape != expected) {
-    Fail(kOp, name, "shape " + tensor.ShapeText(), Tensor{nullptr, DType::kFloat32, expected}.ShapeText());
-  }
+float* MaamCall::Floats(int i, const std::string& name, const std::vector<int64_t>& shape) const {
+  call_.ExpectDType(i, name, DType::kFloat32);
+  ExpectShape(i, name, shape);
+  return static_cast<float*>(call_[i].data);
 }
 
-// A convolution and its normalisation, the parameters from `first` on.
-ConvNorm ConvNormAt(const AotCall& call, int first, const std::string& name, double eps, int64_t outputs,
-                    int64_t inputs) {
-  const Tensor& weight = call[first];
+void MaamCall::ExpectShape(int i, const std::string& name, const std::vector<int64_t>& shape) const {
+  if (call_[i].shape == shape) return;
+  Fail(op_, name, "shape " + call_[i].ShapeText(), Tensor{nullptr, DType::kFloat32, shape}.ShapeText());
+}
+
+ConvNorm MaamCall::ReadConvNorm(int k, const std::string& name, int64_t outputs, int64_t inputs) const {
+  const int first = ConvNormAt(k);
+  const Tensor& weight = call_[first];
   const int64_t kernel = weight.shape.size() == 4 ? weight.shape[2] : 0;
   if (kernel % 2 == 0 || kernel > kMaxKernelSize) {
-    Fail(kOp, name + " weight", "shape " + weight.ShapeText(), "a square kernel of size 1, 3, 5 or 7");
+    Fail(op_, name + " weight", "shape " + weight.ShapeText(), "a square kernel of size 1, 3, 5 or 7");
   }
-  ExpectShape(weight, name + " weight", {outputs, inputs, kernel, kernel});
-  static const char* const names[] = {" weight", " gamma", " beta", " moving_mean", " moving_variance"};
-  for (int i = 0; i < kPerConvNorm; ++i) {
-    call.ExpectDType(first + i, name + names[i], DType::kFloat32);
-    if (i > 0) call.ExpectSize(first + i, name + names[i], outputs);
+  ConvNorm c;
+  c.kernel = kernel;
+  c.weight = Floats(first, name + " weight", {outputs, inputs, kernel, kernel});
+  const float** vectors[] = {&c.gamma, &c.beta, &c.mean, &c.variance};
+  static const char* const names[] = {" gamma", " beta", " moving_mean", " moving_variance"};
+  for (int i = 1; i < each_; ++i) {
+    call_.ExpectSize(first + i, name + names[i - 1], outputs);
+    call_.ExpectDType(first + i, name + names[i - 1], DType::kFloat32);
+    *vectors[i - 1] = static_cast<const float*>(call_[first + i].data);
   }
-  return {kernel,
-          eps,
-          Floats(weight),
-          Floats(call[first + 1]),
-          Floats(call[first + 2]),
-          Floats(call[first + 3]),
-          Floats(call[first + 4])};
+  return c;
 }
 
-MaamInference ProblemOf(const AotCall& call) {
-  MaamInference p;
-  p.branches = (call.Count() - kFirstBranch - 1) / kPerConvNorm - 1;
-  if (p.branches < kMinBranches || p.branches > kMaxBranches) {
-    Fail(kOp, "branches", std::to_string(p.branches), "2 to 8");
-  }
-  const Tensor& x = call[0];
-  call.ExpectDType(0, "x", DType::kFloat32);
+void MaamCall::Operands(int branches, int constants, MaamInference* p) const {
+  p->branches = branches;
+  if (branches < kMinBranches || branches > kMaxBranches) Fail(op_, "branches", std::to_string(branches), "2 to 8");
+  const Tensor& x = call_[0];
+  call_.ExpectDType(0, "x", DType::kFloat32);
   if (x.shape.size() != 4 || x.shape[1] < 1 || x.shape[2] < 2 || x.shape[3] < 2) {
-    Fail(kOp, "x", "shape " + x.ShapeText(), "(B, C, H, W) with H and W of at least 2");
+    Fail(op_, "x", "shape " + x.ShapeText(), "(B, C, H, W) with H and W of at least 2");
   }
-  call.ExpectDType(1, "eps", DType::kFloat64);
-  call.ExpectSize(1, "eps", p.branches + 1);
-  call.ExpectDType(2, "alpha", DType::kFloat32);
-  call.ExpectSize(2, "alpha", p.branches);
-  const double* eps = static_cast<const double*>(call[1].data);
-  const int last = kFirstBranch + kPerConvNorm * p.branches;
-  for (int i : {kFirstBranch, last}) {
-    if (call[i].shape.size() != 4) Fail(kOp, "weight", "shape " + call[i].ShapeText(), "four dimensions");
+  call_.ExpectDType(1, "constants", DType::kFloat64);
+  call_.ExpectSize(1, "constants", (branches + 1) * constants);
+  call_.ExpectDType(2, "alpha", DType::kFloat32);
+  call_.ExpectSize(2, "alpha", branches);
+  for (int k : {0, branches}) {
+    const Tensor& weight = call_[ConvNormAt(k)];
+    if (weight.shape.size() != 4) Fail(op_, "weight", "shape " + weight.ShapeText(), "four dimensions");
   }
-  p.batch = x.shape[0];
-  p.inputs = x.shape[1];
-  p.height = x.shape[2];
-  p.width = x.shape[3];
-  p.channels = call[kFirstBranch].shape[0];
-  p.outputs = call[last].shape[0];
-  p.x = Floats(x);
-  p.alpha = Floats(call[2]);
-  for (int k = 0; k < p.branches; ++k) {
-    p.branch[k] =
-        ConvNormAt(call, kFirstBranch + kPerConvNorm * k, "branch " + std::to_string(k), eps[k], p.channels, p.inputs);
+  p->batch = x.shape[0];
+  p->inputs = x.shape[1];
+  p->height = x.shape[2];
+  p->width = x.shape[3];
+  p->channels = call_[ConvNormAt(0)].shape[0];
+  p->outputs = call_[ConvNormAt(branches)].shape[0];
+  p->x = static_cast<const float*>(x.data);
+  p->alpha = static_cast<const float*>(call_[2].data);
+  for (int k = 0; k < branches; ++k) {
+    p->branch[k] = ReadConvNorm(k, MaamPart(*p, k), p->channels, p->inputs);
+    p->branch[k].eps = Constant(k);
   }
-  p.reduce = ConvNormAt(call, last, "reduce", eps[p.branches], p.outputs, p.channels);
-  if (p.reduce.kernel != 1) Fail(kOp, "reduce weight", "shape " + call[last].ShapeText(), "a 1x1 kernel");
-  return p;
+  p->reduce = ReadConvNorm(branches, MaamPart(*p, branches), p->outputs, p->channels);
+  p->reduce.eps = Constant(branches);
+  if (p->reduce.kernel != 1) {
+    Fail(op_, "reduce weight", "shape " + call_[ConvNormAt(branches)].ShapeText(), "a 1x1 kernel");
+  }
 }
 
-}  // namespace
+std::string MaamPart(const MaamInference& p, int k) {
+  return k < p.branches ? "branch " + std::to_string(k) : "reduce";
+}
+
+int64_t BranchesOf(const int* ndims, int64_t** shapes) {
+  int64_t branches = 1;
+  for (int64_t extent : ShapeAt(ndims, shapes, 2)) branches *= extent;
+  return branches;
+}
+
 }  // namespace maam
 
-// x, eps (one a branch, one of the last normalisation), alpha, then weight, gamma, beta, moving mean and moving
+// x, constants (eps for each branch and the reduction), alpha, then weight, gamma, beta, moving mean and moving
 // variance of each branch and of the 1x1 convolution -> F
 MAAM_AOT(MaamInference) {
-  maam::MaamInference p = maam::ProblemOf(call);
-  const maam::Tensor& f = call[call.Count() - 1];
-  call.ExpectDType(call.Count() - 1, "F", maam::DType::kFloat32);
-  maam::ExpectShape(f, "F", {p.batch, p.outputs, p.height / 2, p.width / 2});
-  p.f = static_cast<float*>(f.data);
+  const char* const op = "MaamInference";
+  const maam::MaamCall args(call, op, 5);
+  const int result = call.Count() - 1;
+  maam::MaamInference p;
+  args.Operands((result - args.ConvNormAt(1)) / 5, 1, &p);
+  p.f = args.Floats(result, "F", {p.batch, p.outputs, p.height / 2, p.width / 2});
   int64_t bytes = 0;
   for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
   {
-    maam::Trace trace("maam_inference", maam::MaamInferenceIsa(), f, bytes, maam::MaamInferenceScratch(p));
+    maam::Trace trace("maam_inference", maam::MaamInferenceIsa(), call[result], bytes, maam::MaamInferenceScratch(p));
     maam::RunMaamInference(p);
   }
-  maam::CheckFinite("MaamInference", "F", f);
+  maam::CheckFinite(op, "F", call[result]);
 }
 
-// The number of branches is that of the elements of alpha: inference is told shapes, not how many there are.
 MAAM_EXPORT maam::Shape MaamInferenceInferShape(int* ndims, int64_t** shapes, void*) {
   const maam::Shape x = maam::ShapeAt(ndims, shapes, 0);
-  int64_t branches = 1;
-  for (int64_t extent : maam::ShapeAt(ndims, shapes, 2)) branches *= extent;
-  const int last = static_cast<int>(maam::kFirstBranch + maam::kPerConvNorm * branches);
-  const auto half = [](int64_t extent) { return extent < 0 ? extent : extent / 2; };
-  return {x[0], shapes[last][0], half(x[2]), half(x[3])};
+  const int64_t last = maam::MaamCall::kFirstBranch + 5 * maam::BranchesOf(ndims, shapes);
+  return {x[0], shapes[last][0], maam::HalfExtent(x[2]), maam::HalfExtent(x[3])};
 }
 MAAM_EXPORT maam::TypeId MaamInferenceInferType(std::vector<maam::TypeId> types, void*) { return types[0]; }

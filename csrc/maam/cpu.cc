@@ -15,8 +15,6 @@ namespace maam {
 
 namespace {
 
-int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
-
 MaamPlan PlanOf(const MaamInference& p, Isa isa) { return MaamPlan(p, FloatLanes(isa), NumThreads()); }
 
 int WorkersOf(const MaamPlan& plan) { return WorkersFor(plan.p.batch * plan.strips); }
@@ -27,14 +25,14 @@ Isa MaamInferenceIsa() { return ChooseVariant("maam_inference").isa; }
 
 int64_t MaamInferenceScratch(const MaamInference& p) {
   const MaamPlan plan = PlanOf(p, MaamInferenceIsa());
-  return RoundUp(PlanBuilder(plan).Bytes(), kCacheLine) + WorkersOf(plan) * plan.WorkerBytes();
+  return RoundUp(PlanBuilder(plan, Folded::kModule).Bytes(), kCacheLine) + WorkersOf(plan) * plan.WorkerBytes();
 }
 
 void RunMaamInference(const MaamInference& p) {
   const Variant& variant = ChooseVariant("maam_inference");
   const auto kernel = Choose<MaamStripKernel>(variant);
   MaamPlan plan = PlanOf(p, variant.isa);
-  const PlanBuilder builder(plan);
+  const PlanBuilder builder(plan, Folded::kModule);
   const int64_t tables = RoundUp(builder.Bytes(), kCacheLine);
   const int workers = WorkersOf(plan);
   const Scratch scratch(tables + workers * plan.WorkerBytes());

@@ -6,9 +6,6 @@
 namespace maam {
 namespace {
 
-// Pooled pixels of a strip: whole blocks of the matrix product, and planes and panel that share the L1 and L2 caches.
-constexpr int64_t kStripPixels = 64;
-
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t FloorHalf(int64_t x) { return x >= 0 ? x / 2 : -((1 - x) / 2); }
@@ -27,9 +24,9 @@ struct Affine {
 }  // namespace
 
 // The arithmetic of a pixel does not depend on the strip it lies in, so strips may follow the number of threads.
-MaamPlan::MaamPlan(const MaamInference& problem, int64_t lanes, int threads)
+MaamPlan::MaamPlan(const MaamInference& problem, int64_t lanes, int threads, int64_t strip_pixels)
     : p(problem), pooled_height(p.height / 2), pooled_width(p.width / 2), lanes_(lanes) {
-  rows = std::clamp<int64_t>(kStripPixels / pooled_width, 1, pooled_height);
+  rows = std::clamp<int64_t>(strip_pixels / pooled_width, 1, pooled_height);
   while (rows > 1 && p.batch * CeilDiv(pooled_height, rows) < threads) rows = CeilDiv(rows, 2);
   strips = CeilDiv(pooled_height, rows);
   int64_t padding = 0;
@@ -50,17 +47,20 @@ int64_t MaamPlan::VectorsOf(int64_t strip_rows) const {
   return by_rows_ ? strip_rows * CeilDiv(pooled_width, lanes_) : CeilDiv(strip_rows * stride, lanes_);
 }
 
-PlanBuilder::PlanBuilder(const MaamPlan& plan) : plan_(plan) {
+PlanBuilder::PlanBuilder(const MaamPlan& plan, Folded folded) : plan_(plan), folded_(folded) {
   const MaamInference& p = plan.p;
   constexpr int64_t kFloat = sizeof(float);
   for (int k = 0; k < p.branches; ++k) {
     const int64_t taps = p.inputs * p.branch[k].kernel * p.branch[k].kernel;
+    branch_offset_[k] = layout_.Take(RoundUp(taps, kTapBlock) * kPool * int64_t{sizeof(int64_t)});
+    if (folded == Folded::kNothing) continue;
     branch_weight_[k] = layout_.Take(plan.groups * taps * kGroup * kFloat);
     branch_shift_[k] = layout_.Take(plan.groups * kGroup * kFloat);
-    branch_offset_[k] = layout_.Take(taps * kPool * int64_t{sizeof(int64_t)});
   }
-  weight_ = layout_.Take(p.outputs * p.channels * kFloat);
-  shift_ = layout_.Take(p.outputs * kFloat);
+  if (folded == Folded::kModule) {
+    weight_ = layout_.Take(p.outputs * p.channels * kFloat);
+    shift_ = layout_.Take(p.outputs * kFloat);
+  }
   vector_ = layout_.Take(plan.VectorsOf(plan.rows) * int64_t{sizeof(CellVector)});
   run_ = layout_.Take(plan.MaxRuns() * int64_t{sizeof(CellRun)});
 }
@@ -74,14 +74,24 @@ void PlanBuilder::Build(char* memory, MaamPlan* plan) const {
   double mix[kMaxBranches];
   SoftmaxWeights(mixture, mix);
   for (int k = 0; k < p.branches; ++k) {
-    FoldBranch(k, mix[k], floats(branch_weight_[k]), floats(branch_shift_[k]));
     int64_t* offset = reinterpret_cast<int64_t*>(memory + branch_offset_[k]);
     FillOffsets(k, offset);
-    plan->branch[k] = {p.inputs * p.branch[k].kernel * p.branch[k].kernel, floats(branch_weight_[k]),
-                       floats(branch_shift_[k]), offset};
+    plan->branch[k] = {p.inputs * p.branch[k].kernel * p.branch[k].kernel, nullptr, nullptr, offset};
+    if (folded_ == Folded::kNothing) continue;
+    FoldBranch(k, folded_ == Folded::kModule ? mix[k] : 1, floats(branch_weight_[k]), floats(branch_shift_[k]));
+    plan->branch[k].weight = floats(branch_weight_[k]);
+    plan->branch[k].shift = floats(branch_shift_[k]);
   }
-  float* weight = floats(weight_);
-  float* shift = floats(shift_);
+  if (folded_ == Folded::kModule) FoldReduction(floats(weight_), floats(shift_), plan);
+  CellVector* vector = reinterpret_cast<CellVector*>(memory + vector_);
+  CellRun* run = reinterpret_cast<CellRun*>(memory + run_);
+  FillVectors(vector, run);
+  plan->vector = vector;
+  plan->run = run;
+}
+
+void PlanBuilder::FoldReduction(float* weight, float* shift, MaamPlan* plan) const {
+  const MaamInference& p = plan_.p;
   for (int64_t o = 0; o < p.outputs; ++o) {
     const Affine affine(p.reduce, o, 1);
     shift[o] = affine.shift;
@@ -89,13 +99,8 @@ void PlanBuilder::Build(char* memory, MaamPlan* plan) const {
       weight[o * p.channels + c] = p.reduce.weight[o * p.channels + c] * affine.scale;
     }
   }
-  CellVector* vector = reinterpret_cast<CellVector*>(memory + vector_);
-  CellRun* run = reinterpret_cast<CellRun*>(memory + run_);
-  FillVectors(vector, run);
   plan->weight = weight;
   plan->shift = shift;
-  plan->vector = vector;
-  plan->run = run;
 }
 
 void PlanBuilder::FoldBranch(int k, double mix, float* weight, float* shift) const {
@@ -123,6 +128,10 @@ void PlanBuilder::FillOffsets(int k, int64_t* offset) const {
         *offset++ = plane * plan_.plane + FloorHalf(y) * plan_.stride + FloorHalf(x);
       }
     }
+  }
+  // Taps that fill up the last block are read as if they were the last one, and dropped.
+  for (int64_t tap = plan_.p.inputs * kernel * kernel; tap % kTapBlock != 0; ++tap, offset += kPool) {
+    std::copy(offset - kPool, offset, offset);
   }
 }
 

@@ -14,7 +14,12 @@ namespace maam {
 
 constexpr int64_t kGroup = 4;      // channels whose weights stand together
 constexpr int64_t kPool = 4;       // pixels that one pooled pixel takes in
+constexpr int64_t kTapBlock = 9;   // taps whose gradients are in registers at a time
 constexpr int64_t kMaxLanes = 16;  // of any variant
+
+// Pooled pixels of a strip in the forward: whole blocks of the matrix product, and planes and panel that share the L1
+// and L2 caches.
+constexpr int64_t kStripPixels = 64;
 
 // Part of a vector of plane cells: the lanes that are pooled pixels of one row, and where they go in the panel.
 struct CellRun {
@@ -38,6 +43,16 @@ struct FoldedBranch {
   const int64_t* offset = nullptr;
 };
 
+// Of a vector of the variant.
+inline int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
+
+// What stands in the plan's tables besides the geometry.
+enum class Folded {
+  kModule,    // inference: everything, softmax(alpha) in the branches' weights
+  kBranches,  // training: the branches alone, without softmax(alpha)
+  kNothing,   // backward
+};
+
 struct MaamPlan {
   const MaamInference& p;
   int64_t pooled_height, pooled_width;
@@ -54,7 +69,7 @@ struct MaamPlan {
   const CellVector* vector = nullptr;
   const CellRun* run = nullptr;
 
-  MaamPlan(const MaamInference& problem, int64_t lanes, int threads);
+  MaamPlan(const MaamInference& problem, int64_t lanes, int threads, int64_t strip_pixels = kStripPixels);
 
   // Cells from the start of a plane to its pooled pixel (0, 0).
   int64_t Origin() const { return RoundUp(border * stride + border, kMaxLanes); }
@@ -63,7 +78,8 @@ struct MaamPlan {
   int64_t MaxRuns() const { return VectorsOf(rows) + rows; }
 
   // A worker's working memory: planes, then the panel.
-  int64_t PanelOffset() const { return RoundUp(p.inputs * kPool * plane * int64_t{sizeof(float)}, kCacheLine); }
+  int64_t PlaneBytes() const { return RoundUp(p.inputs * kPool * plane * int64_t{sizeof(float)}, kCacheLine); }
+  int64_t PanelOffset() const { return PlaneBytes(); }
   int64_t WorkerBytes() const {
     return PanelOffset() + RoundUp(groups * kGroup * columns * int64_t{sizeof(float)}, kCacheLine);
   }
@@ -78,30 +94,21 @@ struct MaamPlan {
 // Fills the plan's tables, in working memory of its own.
 class PlanBuilder {
  public:
-  explicit PlanBuilder(const MaamPlan& plan);
+  PlanBuilder(const MaamPlan& plan, Folded folded);
   int64_t Bytes() const { return layout_.Total(); }
   void Build(char* memory, MaamPlan* plan) const;
 
  private:
+  void FoldReduction(float* weight, float* shift, MaamPlan* plan) const;
   void FoldBranch(int k, double mix, float* weight, float* shift) const;
   void FillOffsets(int k, int64_t* offset) const;
   void FillVectors(CellVector* vector, CellRun* run) const;
 
   const MaamPlan& plan_;
+  const Folded folded_;
   ScratchLayout layout_;
   int64_t branch_weight_[kMaxBranches], branch_shift_[kMaxBranches], branch_offset_[kMaxBranches];
   int64_t weight_, shift_, vector_, run_;
 };
-
-// What a variant implements: F of pooled rows [row, row + rows) of one image.
-using MaamStripKernel = void(const MaamPlan& plan, int64_t image, int64_t row, int64_t rows, char* scratch);
-
-namespace maam_kernels {
-using maam_inference = MaamStripKernel;
-}  // namespace maam_kernels
-
-#define MAAM_KERNEL(kernel, isa) maam_kernels::kernel kernel##_##isa;
-#include "maam/kernels.inc"
-#undef MAAM_KERNEL
 
 }  // namespace maam

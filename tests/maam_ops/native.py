@@ -12,7 +12,13 @@ _core = pytest.importorskip("maam_ops._core", reason="the native kernels are not
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-_STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16, "float64": np.float64}
+_STORAGE = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": np.uint16,
+    "float64": np.float64,
+    "uint8": np.uint8,
+}
 _GUARD = 64  # elements on each side of an array
 _POISON = 0x7F  # a byte that makes NaN or a huge number in every dtype
 
@@ -49,8 +55,8 @@ class Array:
 
     @classmethod
     def poisoned(cls, shape: Sequence[int], dtype: str, offset: int = 0) -> Array:
-        """For a result: every element is NaN until written."""
-        return cls(np.full(shape, np.nan), dtype, offset)
+        """For a result: every element is NaN until written, or 0xEE where there is no NaN."""
+        return cls(np.full(shape, 0xEE if dtype == "uint8" else np.nan), dtype, offset)
 
     @property
     def values(self) -> np.ndarray:

@@ -1,0 +1,46 @@
+// Reads the operands that inference and training have in common out of a call, and checks them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/aot.h"
+#include "maam/maam.h"
+
+namespace maam {
+
+class MaamCall {
+ public:
+  static constexpr int kFirstBranch = 3;  // behind x, constants and alpha
+
+  // `per_conv_norm` parameters belong to each convolution: weight, gamma, beta and, if five, moving mean and variance.
+  MaamCall(const AotCall& call, const char* op, int per_conv_norm) : call_(call), op_(op), each_(per_conv_norm) {}
+
+  // The position of the parameters of branch k; the reduction stands behind the last branch.
+  int ConvNormAt(int64_t k) const { return static_cast<int>(kFirstBranch + k * each_); }
+
+  // x, eps and perhaps momentum (float64, `constants` for each normalisation), alpha, and the parameters of `branches`
+  // branches and the reduction.
+  void Operands(int branches, int constants, MaamInference* p) const;
+  double Constant(int i) const { return static_cast<const double*>(call_[1].data)[i]; }
+
+  // An argument of the given shape.
+  float* Floats(int i, const std::string& name, const std::vector<int64_t>& shape) const;
+  void ExpectShape(int i, const std::string& name, const std::vector<int64_t>& shape) const;
+
+ private:
+  ConvNorm ReadConvNorm(int k, const std::string& name, int64_t outputs, int64_t inputs) const;
+
+  const AotCall& call_;
+  const char* op_;
+  const int each_;
+};
+
+// "branch 2", "reduce"
+std::string MaamPart(const MaamInference& p, int k);
+
+// For inference of shapes: the branches are as many as alpha has elements.
+int64_t BranchesOf(const int* ndims, int64_t** shapes);
+inline int64_t HalfExtent(int64_t extent) { return extent < 0 ? extent : extent / 2; }
+
+}  // namespace maam

@@ -1,0 +1,194 @@
+// MindSpore's entry points of training: checks, the calls, and shape and dtype inference for graphs with dynamic
+// shapes.
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/trace.h"
+#include "maam/aot.h"
+#include "maam/training.h"
+
+namespace maam {
+namespace {
+
+// MindSpore's numbers for the types of results that no operand has.
+constexpr TypeId kUInt8Id = 37, kFloat64Id = 44;
+
+// Behind the parameters of each normalisation stand, of the forward's results, what the backward takes.
+struct Saved {
+  int g, z, mean, rstd, moments, pixel;
+  explicit Saved(int first)
+      : g(first), z(first + 1), mean(first + 2), rstd(first + 3), moments(first + 4), pixel(first + 5) {}
+};
+constexpr int kSaved = 6;
+
+Shape FeatureShape(const MaamInference& p, int64_t channels) { return {p.batch, channels, p.height / 2, p.width / 2}; }
+
+void ExpectTraining(const MaamInference& p, const char* op) {
+  if (PatchTaps(p) > kMaxTrainingTaps) {
+    Fail(op, "branches", std::to_string(PatchTaps(p)) + " taps (input channels x kernel area)",
+         "at most " + std::to_string(kMaxTrainingTaps) + "; train these branches as separate layers");
+  }
+  const int64_t elements = p.batch * (p.height / 2) * (p.width / 2);
+  if (elements < 2) {
+    Fail(op, "x", std::to_string(elements) + " pooled pixels a channel",
+         "at least 2 in training, where the variance is that of the batch");
+  }
+}
+
+double* Moments(const AotCall& call, const MaamCall& args, int i, const MaamInference& p) {
+  call.ExpectDType(i, "moments", DType::kFloat64);
+  args.ExpectShape(i, "moments", {PatchTaps(p) + 1, PatchTaps(p) + 1});
+  return static_cast<double*>(call[i].data);
+}
+
+uint8_t* Pixel(const AotCall& call, const MaamCall& args, int i, const MaamInference& p) {
+  call.ExpectDType(i, "pixel", DType::kUInt8);
+  args.ExpectShape(i, "pixel", {p.branches, p.batch, p.channels, p.height / 2, p.width / 2});
+  return static_cast<uint8_t*>(call[i].data);
+}
+
+int64_t Bytes(const AotCall& call) {
+  int64_t bytes = 0;
+  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
+  return bytes;
+}
+
+}  // namespace
+}  // namespace maam
+
+// x, constants (eps for each branch and the reduction, then momentum), alpha, then weight, gamma, beta, moving mean and
+// moving variance of each branch and of the 1x1 convolution
+//     -> F, G, Z, mean, rstd, moments, pixel, then new moving mean and variance of each branch and the 1x1 convolution
+MAAM_AOT(MaamTraining) {
+  const char* const op = "MaamTraining";
+  const maam::MaamCall args(call, op, 5);
+  maam::MaamTraining p;
+  // 3 + 5 (N + 1) operands, and 7 + 2 (N + 1) results.
+  const int branches = (call.Count() - 10) / 7 - 1;
+  args.Operands(branches, 2, &p);
+  maam::ExpectTraining(p, op);
+  for (int k = 0; k <= branches; ++k) p.momentum[k] = args.Constant(branches + 1 + k);
+  const int f = args.ConvNormAt(branches + 1);
+  const maam::Saved saved(f + 1);
+  p.f = args.Floats(f, "F", maam::FeatureShape(p, p.outputs));
+  p.g = args.Floats(saved.g, "G", maam::FeatureShape(p, p.channels));
+  p.z = args.Floats(saved.z, "Z", maam::FeatureShape(p, p.outputs));
+  p.mean = args.Floats(saved.mean, "mean", {p.outputs});
+  p.rstd = args.Floats(saved.rstd, "rstd", {p.outputs});
+  p.moments = maam::Moments(call, args, saved.moments, p);
+  p.pixel = maam::Pixel(call, args, saved.pixel, p);
+  for (int k = 0, i = saved.pixel + 1; k <= branches; ++k) {
+    const std::string part = "new moving statistics of " + maam::MaamPart(p, k);
+    const int64_t channels = k < branches ? p.channels : p.outputs;
+    p.new_mean[k] = args.Floats(i++, part, {channels});
+    p.new_variance[k] = args.Floats(i++, part, {channels});
+  }
+  {
+    maam::Trace trace("maam_training", maam::MaamInferenceIsa(), call[f], maam::Bytes(call),
+                      maam::MaamTrainingScratch(p));
+    maam::RunMaamTraining(p);
+  }
+  maam::CheckFinite(op, "F", call[f]);
+}
+
+MAAM_EXPORT std::vector<maam::Shape> MaamTrainingInferShape(int* ndims, int64_t** shapes, void*) {
+  const maam::Shape x = maam::ShapeAt(ndims, shapes, 0);
+  const int64_t branches = maam::BranchesOf(ndims, shapes);
+  const auto weight = [&](int64_t k) { return maam::ShapeAt(ndims, shapes, maam::MaamCall::kFirstBranch + 5 * k); };
+  int64_t kernel = 1;
+  for (int64_t k = 0; k < branches; ++k) kernel = std::max(kernel, weight(k)[2]);
+  const maam::Shape g{x[0], weight(0)[0], maam::HalfExtent(x[2]), maam::HalfExtent(x[3])};
+  const maam::Shape f{x[0], weight(branches)[0], g[2], g[3]};
+  const int64_t rows = x[1] < 0 ? x[1] : x[1] * kernel * kernel + 1;
+  std::vector<maam::Shape> result{f, g, f, {f[1]}, {f[1]}, {rows, rows}, {branches, g[0], g[1], g[2], g[3]}};
+  for (int64_t k = 0; k <= branches; ++k) result.insert(result.end(), 2, {weight(k)[0]});
+  return result;
+}
+MAAM_EXPORT std::vector<maam::TypeId> MaamTrainingInferType(std::vector<maam::TypeId> types, void*) {
+  const maam::TypeId data = types[0];
+  std::vector<maam::TypeId> result{data, data, data, data, data, maam::kFloat64Id, maam::kUInt8Id};
+  const size_t branches = (types.size() - maam::MaamCall::kFirstBranch) / 5 - 1;
+  result.insert(result.end(), 2 * (branches + 1), data);
+  return result;
+}
+
+// x, constants (as the forward's), alpha, then weight, gamma and beta of each branch and of the 1x1 convolution, G, Z, mean, rstd,
+// moments, pixel, dF -> d alpha, then d weight, d gamma and d beta of each branch and of the 1x1 convolution, dG
+MAAM_AOT(MaamBackward) {
+  const char* const op = "MaamBackward";
+  const maam::MaamCall args(call, op, 3);
+  maam::MaamBackward p;
+  // 3 + 3 (N + 1) + 7 operands, and 1 + 3 (N + 1) + 1 results.
+  const int branches = (call.Count() - 12) / 6 - 1;
+  args.Operands(branches, 2, &p);
+  maam::ExpectTraining(p, op);
+  const maam::Saved saved(args.ConvNormAt(branches + 1));
+  p.g = args.Floats(saved.g, "G", maam::FeatureShape(p, p.channels));
+  p.z = args.Floats(saved.z, "Z", maam::FeatureShape(p, p.outputs));
+  p.mean = args.Floats(saved.mean, "mean", {p.outputs});
+  p.rstd = args.Floats(saved.rstd, "rstd", {p.outputs});
+  p.moments = maam::Moments(call, args, saved.moments, p);
+  p.pixel = maam::Pixel(call, args, saved.pixel, p);
+  const int df = saved.g + maam::kSaved;
+  p.df = args.Floats(df, "dF", maam::FeatureShape(p, p.outputs));
+  int i = df + 1;
+  p.dalpha = args.Floats(i++, "d alpha", call[2].shape);
+  for (int k = 0; k <= branches; ++k) {
+    const std::string part = "gradient of " + maam::MaamPart(p, k);
+    p.dweight[k] = args.Floats(i++, part + " weight", call[args.ConvNormAt(k)].shape);
+    p.dgamma[k] = args.Floats(i++, part + " gamma", call[args.ConvNormAt(k) + 1].shape);
+    p.dbeta[k] = args.Floats(i++, part + " beta", call[args.ConvNormAt(k) + 1].shape);
+  }
+  p.dg = args.Floats(i, "dG", maam::FeatureShape(p, p.channels));
+  {
+    maam::Trace trace("maam_backward", maam::MaamInferenceIsa(), call[df], maam::Bytes(call),
+                      maam::MaamBackwardScratch(p));
+    maam::RunMaamBackward(p);
+  }
+  maam::CheckFinite(op, "dG", call[i]);
+}
+
+MAAM_EXPORT std::vector<maam::Shape> MaamBackwardInferShape(int* ndims, int64_t** shapes, void*) {
+  std::vector<maam::Shape> result;
+  const int64_t parameters = 3 * (maam::BranchesOf(ndims, shapes) + 1);
+  for (int64_t i = 2; i < maam::MaamCall::kFirstBranch + parameters; ++i) {
+    result.push_back(maam::ShapeAt(ndims, shapes, static_cast<int>(i)));
+  }
+  result.push_back(maam::ShapeAt(ndims, shapes, static_cast<int>(maam::MaamCall::kFirstBranch + parameters)));  // G
+  return result;
+}
+MAAM_EXPORT std::vector<maam::TypeId> MaamBackwardInferType(std::vector<maam::TypeId> types, void*) {
+  return std::vector<maam::TypeId>(types.size() - 8, types[0]);  // less x, constants and what was saved, but for G
+}
+
+// x, constants (as the forward's), alpha, then weight, gamma and beta of each branch and of the 1x1 convolution, moments, pixel, dG,
+// then d gamma and d beta of each branch -> dX
+MAAM_AOT(MaamInputGradient) {
+  const char* const op = "MaamInputGradient";
+  const maam::MaamCall args(call, op, 3);
+  maam::MaamInputGradient p;
+  // 3 + 3 (N + 1) + 3 + 2 N operands, and a result.
+  const int branches = (call.Count() - 10) / 5;
+  args.Operands(branches, 2, &p);
+  maam::ExpectTraining(p, op);
+  int i = args.ConvNormAt(branches + 1);
+  p.moments = maam::Moments(call, args, i++, p);
+  p.pixel = maam::Pixel(call, args, i++, p);
+  p.dg = args.Floats(i++, "dG", maam::FeatureShape(p, p.channels));
+  for (int k = 0; k < branches; ++k) {
+    p.dgamma[k] = args.Floats(i++, "d gamma", {p.channels});
+    p.dbeta[k] = args.Floats(i++, "d beta", {p.channels});
+  }
+  p.dx = args.Floats(i, "dX", call[0].shape);
+  {
+    maam::Trace trace("maam_input_gradient", maam::MaamInferenceIsa(), call[i], maam::Bytes(call),
+                      maam::MaamInputGradientScratch(p));
+    maam::RunMaamInputGradient(p);
+  }
+  maam::CheckFinite(op, "dX", call[i]);
+}
+
+MAAM_EXPORT maam::Shape MaamInputGradientInferShape(int* ndims, int64_t** shapes, void*) {
+  return maam::ShapeAt(ndims, shapes, 0);
+}
+MAAM_EXPORT maam::TypeId MaamInputGradientInferType(std::vector<maam::TypeId> types, void*) { return types[0]; }

@@ -1,0 +1,83 @@
+// Inference, written once and compiled for each instruction set.
+#pragma once
+
+#include "maam/stage-inl.h"
+
+namespace maam {
+namespace MAAM_ISA {
+namespace maam_module {
+
+// Folded convolution, normalisation, ReLU and max-pool of one branch for kChannels channels and one vector of pooled
+// pixels, added to `sum`.
+MAAM_INLINE void AddBranch(const FoldedBranch& branch, int64_t c, const float* cell, V (&sum)[kChannels]) {
+  V z[kChannels][kPool];
+  Convolve(branch, WeightOf(branch, c), cell, z);
+  const float* shift = branch.shift + c;
+#pragma GCC unroll 8
+  for (int i = 0; i < kChannels; ++i) {
+    // Max takes its second operand where the first is NaN, so that a NaN counts as "not above zero".
+    V top = Set(-shift[i]);
+#pragma GCC unroll 4
+    for (int j = 0; j < kPool; ++j) top = Max(z[i][j], top);
+    const V pooled = Add(top, Set(shift[i]));
+    sum[i] = Add(sum[i], WherePositive(pooled, pooled));
+  }
+}
+
+// G of the strip: a row of the panel for each channel.
+static void FillPanel(const MaamPlan& plan, int64_t rows, const float* planes, float* panel) {
+  const int64_t vectors = plan.VectorsOf(rows);
+  for (int64_t c = 0; c < plan.groups * kGroup; c += kChannels) {
+    for (int64_t v = 0; v < vectors; ++v) {
+      V sum[kChannels];
+#pragma GCC unroll 8
+      for (int i = 0; i < kChannels; ++i) sum[i] = Set(0.0f);
+      for (int k = 0; k < plan.p.branches; ++k) {
+        AddBranch(plan.branch[k], c, planes + plan.Origin() + plan.vector[v].cell, sum);
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kChannels; ++i) {
+        StoreRuns(plan, plan.vector[v], sum[i], rows * plan.pooled_width, panel + (c + i) * plan.columns);
+      }
+    }
+  }
+}
+
+// Takes the rows of the 1x1 convolution to F.
+class Finish {
+ public:
+  Finish(const MaamPlan& plan, int64_t image, int64_t row, int64_t rows)
+      : shift_(plan.shift),
+        pixels_(plan.pooled_height * plan.pooled_width),
+        count_(rows * plan.pooled_width),
+        to_(plan.p.f + image * plan.p.outputs * pixels_ + row * plan.pooled_width) {}
+
+  MAAM_MEMBER void Idle() {}
+  MAAM_MEMBER void Done(int64_t, int64_t) {}
+
+  template <int kVectors>
+  MAAM_MEMBER void Take(int64_t first, int r, int64_t x, const V (&z)[kVectors]) {
+    const V shift = Set(shift_[first + r]);
+    float* to = to_ + (first + r) * pixels_ + x;
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v, to += V::kLanes, x += V::kLanes) {
+      const V y = Add(z[v], shift);
+      const V f = WherePositive(y, y);
+      if (x + V::kLanes <= count_) {
+        Store(to, f);
+      } else if (x < count_) {
+        StoreFirst(to, f, count_ - x);
+      }
+    }
+  }
+
+ private:
+  const float* shift_;
+  const int64_t pixels_;
+  const int64_t count_;
+  float* to_;
+};
+
+}  // namespace maam_module
+}  // namespace MAAM_ISA
+}  // namespace maam

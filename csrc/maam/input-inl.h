@@ -1,0 +1,118 @@
+// Backward: the gradient of X, one image at a time, written once and compiled for each instruction set.
+#pragma once
+
+#include "maam/sums-inl.h"
+
+namespace maam {
+namespace MAAM_ISA {
+namespace maam_module {
+
+constexpr int kInputTaps = kRegisters == 32 ? 4 : 2;  // by the four pixels of a pooled one, in registers at a time
+
+static void StageImage(const MaamPlan& plan, const InputLayout& layout, int64_t kernel, int64_t image, float* staged) {
+  const MaamInference& p = plan.p;
+  for (int64_t i = 0; i < p.inputs * layout.plane; ++i) staged[i] = 0;
+  for (int64_t c = 0; c < p.inputs; ++c) {
+    for (int64_t y = 0; y < p.height; ++y) {
+      const float* from = p.x + ((image * p.inputs + c) * p.height + y) * p.width;
+      float* to = staged + c * layout.plane + (y + kernel / 2) * layout.stride + kernel / 2;
+      for (int64_t x = 0; x < p.width; ++x) to[x] = from[x];
+    }
+  }
+}
+
+// gradient[tap u of p] += constant_u + sum_t matrix_ut P_t(p), for a vector of pixels.
+static void AddStatistics(const InputOperands& from, const InputLayout& layout, int64_t inputs, int64_t at,
+                          int64_t count, const float* image, float* gradient) {
+  const int64_t in_plane = from.kernel * from.kernel;
+  const int64_t taps = inputs * in_plane;
+  const auto offset = [&](int64_t t) {
+    return t / in_plane * layout.plane + t % in_plane / from.kernel * layout.stride + t % from.kernel + at;
+  };
+  for (int64_t u = 0; u < taps; ++u) {
+    V sum = Set(from.constant[u]);
+    const float* row = from.matrix + u * taps;
+    for (int64_t t = 0; t < taps; ++t) sum = Fma(Set(row[t]), Load(image + offset(t)), sum);
+    float* to = gradient + offset(u);
+    count == V::kLanes ? Store(to, Add(Load(to), sum)) : StoreFirst(to, Add(Load(to), sum), count);
+  }
+}
+
+// planes[tap] += sum_c weight_c[tap] D_c for kInputTaps taps and a vector of pooled pixels.
+MAAM_INLINE void AddTapGradients(const float* weight, int64_t row, int64_t channels, const float* d,
+                                 const int64_t* offset, int64_t taps, float* cell) {
+  V sum[kInputTaps][kPool];
+#pragma GCC unroll 4
+  for (int t = 0; t < kInputTaps; ++t) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kPool; ++j) sum[t][j] = Set(0.0f);
+  }
+  for (int64_t c = 0; c < channels; ++c, weight += row, d += kPool * V::kLanes) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kPool; ++j) {
+      const V here = Load(d + j * V::kLanes);
+#pragma GCC unroll 4
+      for (int t = 0; t < kInputTaps; ++t) sum[t][j] = Fma(Set(weight[t]), here, sum[t][j]);
+    }
+  }
+  for (int t = 0; t < kInputTaps && t < taps; ++t) {
+    for (int j = 0; j < kPool; ++j) {
+      float* to = cell + offset[t * kPool + j];
+      Store(to, Add(Load(to), sum[t][j]));
+    }
+  }
+}
+
+static void AddBranchGradient(const MaamPlan& plan, const InputOperands& from, int k, int64_t image, float* planes,
+                              float* d) {
+  const MaamInference& p = plan.p;
+  const int64_t pixels = plan.pooled_height * plan.pooled_width;
+  const int64_t taps = plan.branch[k].taps;
+  const int64_t row = RoundUp(taps, kTapBlock);
+  for (int64_t v = 0; v < plan.VectorsOf(plan.pooled_height); ++v) {
+    for (int64_t c = 0; c < p.channels; ++c) {
+      const int64_t at = (image * p.channels + c) * pixels;
+      const V dg = LoadRuns(plan, plan.vector[v], pixels, from.dg + at);
+      const V pixel = LoadByteRuns(plan, plan.vector[v], pixels, from.pixel + k * p.batch * p.channels * pixels + at);
+      for (int j = 0; j < kPool; ++j) {
+        Store(d + (c * kPool + j) * V::kLanes, WhereEqual(pixel, Set(static_cast<float>(j)), dg));
+      }
+    }
+    for (int64_t t = 0; t < taps; t += kInputTaps) {
+      AddTapGradients(from.weight[k] + t, row, p.channels, d, plan.branch[k].offset + t * kPool, taps - t,
+                      planes + plan.Origin() + plan.vector[v].cell);
+    }
+  }
+}
+
+// dX of the image, whole rows of which form the only strip.
+static void InputGradient(const MaamPlan& plan, const InputOperands& from, int64_t image, char* scratch) {
+  const MaamInference& p = plan.p;
+  const InputLayout layout(plan, from.kernel);
+  float* staged = reinterpret_cast<float*>(scratch + layout.image);
+  float* gradient = reinterpret_cast<float*>(scratch + layout.gradient);
+  float* planes = reinterpret_cast<float*>(scratch + layout.planes);
+  float* d = reinterpret_cast<float*>(scratch + layout.d);
+  StageImage(plan, layout, from.kernel, image, staged);
+  for (int64_t i = 0; i < p.inputs * layout.plane; ++i) gradient[i] = 0;
+  for (int64_t i = 0; i < p.inputs * kPool * plan.plane; ++i) planes[i] = 0;
+  for (int64_t y = 0; y < p.height; ++y) {
+    ForVectors<V>(p.width, [&](int64_t x, int64_t n) {
+      AddStatistics(from, layout, p.inputs, y * layout.stride + x, n, staged, gradient);
+    });
+  }
+  for (int k = 0; k < p.branches; ++k) AddBranchGradient(plan, from, k, image, planes, d);
+  const int64_t edge = from.kernel / 2;
+  for (int64_t c = 0; c < p.inputs; ++c) {
+    for (int64_t y = 0; y < p.height; ++y) {
+      float* to = from.dx + ((image * p.inputs + c) * p.height + y) * p.width;
+      const float* statistics = gradient + c * layout.plane + (y + edge) * layout.stride + edge;
+      const float* even = planes + (c * kPool + y % 2 * 2) * plan.plane + plan.Origin() + y / 2 * plan.stride;
+      for (int64_t x = 0; x < p.width; ++x) to[x] = statistics[x] + even[x % 2 * plan.plane + x / 2];
+    }
+  }
+}
+
+}  // namespace maam_module
+}  // namespace MAAM_ISA
+}  // namespace maam
