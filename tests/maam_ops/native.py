@@ -62,6 +62,11 @@ class Array:
     def values(self) -> np.ndarray:
         return _widen(self.data, self.dtype)
 
+    def frozen(self) -> Array:
+        """A result from now on an operand: it must not change any more."""
+        self._before = self._raw.copy()
+        return self
+
     def assert_untouched(self) -> None:
         np.testing.assert_array_equal(self._raw, self._before, err_msg="an input was written")
 
