@@ -84,26 +84,84 @@ def test_evaluation_is_that_of_the_users_net(mode, impl):
     assert {name.split("/")[0] for name in ran} == ({"maam_inference"} if impl == "native" else set())
 
 
-def test_training_composes_and_evaluation_follows_it(mode):
+def names(ran):
+    return {name.split("/")[0] for name in ran}
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_evaluation_follows_training(mode, impl):
     """Statistics move, weights change, and the next evaluation sees both."""
-    net, twin = (randomised(Net([branch(), branch()])).set_train() for _ in range(2))
-    fused, x = net.fused("native").set_train(), images(4, 3, 8, 8)
+    net, twin = (randomised(Net([branch(), branch(kernel=5)])).set_train() for _ in range(2))
+    fused, x = net.fused(impl).set_train(), images(4, 3, 8, 8)
     losses = []
-    for cell, parameters in ((fused, net.trainable_params()), (twin, twin.trainable_params())):
+
+    def train(cell, parameters):
         optimizer = nn.SGD(parameters, 0.1)
         step = ms.value_and_grad(nn.WithLossCell(cell, MeanSquare()), None, optimizer.parameters)
         for _ in range(2):
             value, gradients = step(x, x)
             optimizer(gradients)
         losses.append(float(value.asnumpy()))
+
+    ran = names(kernels_run(lambda: train(fused, net.trainable_params())))
+    train(twin, twin.trainable_params())
+    native = impl == "native"
+    assert ({"maam_training", "maam_backward"} <= ran) if native else not ran
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     for cell in (fused, net, twin):
         cell.set_train(False)
     results = []
     ran = kernels_run(lambda: results.append(fused(x)) or results[0])
-    assert any(name.startswith("maam_inference/") for name in ran)
+    assert names(ran) == ({"maam_inference"} if native else set())
     assert_near(results[0], twin(x), 1e-4)
     assert_near(results[0], net(x))
+
+
+class SumOfProducts(nn.Cell):
+    def __init__(self, net, weights):
+        super().__init__()
+        self.net, self.weights = net, weights
+
+    def construct(self, x):
+        return (self.net(x) * self.weights).sum()
+
+
+def test_every_gradient_in_training(mode):
+    net, twin = (randomised(Net([branch(), branch(kernel=1)])) for _ in range(2))
+    x, weights = images(3, 3, 9, 8), images(3, 6, 4, 4, seed=1)
+    gradients = []
+    for cell, parameters in ((net.fused("native"), net.trainable_params()), (twin, twin.trainable_params())):
+        loss = SumOfProducts(cell, weights).set_train()
+        by_x, by_parameters = ms.grad(loss, 0, parameters)(x)
+        gradients.append([by_x, *by_parameters])
+    for got, expected in zip(*gradients, strict=True):
+        assert_near(got, expected, 1e-5)
+    for got, expected in zip(net.get_parameters(), twin.get_parameters(), strict=True):
+        assert_near(got, expected)
+
+
+def test_a_graph_computes_no_gradient_that_nobody_asks_for():
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        net = randomised(Net([branch(), branch()]))
+        loss = SumOfProducts(net.fused("native"), images(2, 6, 4, 4)).set_train()
+        step = ms.value_and_grad(loss, None, net.trainable_params())
+        ran = kernels_run(lambda: step(images(2, 3, 8, 8))[1][0])
+    finally:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert names(ran) == {"maam_training", "maam_backward"}
+
+
+def test_many_input_channels_train_by_composition(pynative):
+    branches = [nn.SequentialCell(nn.Conv2d(17, 4, 3), *list(branch())[1:]) for _ in range(2)]
+    net = randomised(Net(branches))
+    fused, x = net.fused("native").set_train(), images(2, 17, 8, 8)
+    assert "training composes the branches: 17 input channels" in str(maam_ops.explain(fused, x))
+    assert names(kernels_run(lambda: fused(x))) == {"aggregate_reduce_training"}
+    with pytest.raises(RuntimeError, match="impl=native: not available: 17 input channels"):
+        maam(x, *operands(net), training=True, impl="native")
+    fused.set_train(False)
+    assert names(kernels_run(lambda: fused(x))) == {"maam_inference"}
 
 
 def test_loaded_weights_count_at_once(mode):
@@ -157,8 +215,11 @@ def test_dynamic_batch_and_size_in_graph_mode():
         net = randomised(Net([branch(), branch()]))
         fused = net.fused("native")
         fused.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
-        for shape in ((2, 3, 8, 8), (1, 3, 12, 7)):
-            assert_near(fused(images(*shape)), net(images(*shape)))
+        for training in (False, True):
+            fused.set_train(training)
+            net.set_train(training)
+            for shape in ((2, 3, 8, 8), (1, 3, 12, 7)):
+                assert_near(fused(images(*shape)), net(images(*shape)))
     finally:
         ms.set_context(mode=ms.PYNATIVE_MODE)
 
@@ -169,6 +230,30 @@ def test_function(pynative, impl):
     x = images(2, 3, 8, 10)
     assert_near(maam(x, *operands(net), eps=(1e-5, 1e-5, 1e-5), impl=impl), net(x))
     assert_near(maam_ops.reference.maam(x, *operands(net)), net(x))
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_function_in_training(pynative, impl):
+    """F and the new statistics are those of a net of `nn.BatchNorm2d`; the operands stay as they are."""
+    net = randomised(Net([branch(), branch(kernel=7)]))
+    x = images(2, 3, 8, 10)
+    before = [p.asnumpy() for p in net.get_parameters()]
+    f, statistics = maam(x, *operands(net), training=True, momentum=0.9, impl=impl)
+    for parameter, values in zip(net.get_parameters(), before, strict=True):
+        np.testing.assert_array_equal(parameter.asnumpy(), values)
+    assert_near(f, net.set_train()(x))
+    moved = [v for _, norm in _conv_norms(net) for v in (norm.moving_mean, norm.moving_variance)]
+    for got, expected in zip(statistics, moved, strict=True):
+        assert_near(got, expected)
+
+
+@pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
+def test_half_images_train_in_float32(pynative, dtype):
+    net, twin = (randomised(Net([branch(), branch()])).set_train() for _ in range(2))
+    x = images(2, 3, 8, 8).astype(dtype)
+    f = net.fused("native").set_train()(x)
+    assert f.dtype == dtype
+    assert_near(f, twin(x.astype(ms.float32)).astype(dtype), 1e-2 if dtype == ms.bfloat16 else 2e-3)
 
 
 class Other(nn.Cell):
@@ -212,6 +297,9 @@ def test_compare_covers_the_cell_and_the_operator(pynative):
     assert report, str(report)
     assert any(name.startswith("maam_inference/") for name in report.kernels)
     assert maam_ops.compare(maam, images(2, 3, 8, 8), *operands(net), grad=False)
+    training = maam_ops.compare(net.fused().set_train(), images(2, 3, 8, 8))
+    assert training, str(training)
+    assert {"maam_training", "maam_backward"} <= names(training.kernels)
 
 
 class TestErrors:
