@@ -47,7 +47,8 @@ MAAM_INLINE void PackVector(const float* from, int64_t outputs, int64_t depth, c
   if (outputs >= F32::kLanes) {
     for (; k + F32::kLanes <= depth; k += F32::kLanes) {
       TransposeSquare<F32>(from + k, depth, to + k * to_stride, to_stride);
-      for (int i = 0; i < F32::kLanes; ++i) Store(to + (k + i) * to_stride, Mul(Load(to + (k + i) * to_stride), factor));
+      for (int i = 0; i < F32::kLanes; ++i)
+        Store(to + (k + i) * to_stride, Mul(Load(to + (k + i) * to_stride), factor));
     }
   }
   for (; k < depth; ++k) {

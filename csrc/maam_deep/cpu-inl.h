@@ -52,8 +52,8 @@ MAAM_INLINE void ZeroCells(float* cells, int64_t count) {
 }
 
 // One row of one panel of the first convolution, with shift and ReLU, in columns [begin, end) of the map.
-static void FirstRow(const DeepBranch& branch, int64_t panel, const float* patch, int64_t begin,
-                     int64_t end, float* const (&row)[kPanelVectors]) {
+static void FirstRow(const DeepBranch& branch, int64_t panel, const float* patch, int64_t begin, int64_t end,
+                     float* const (&row)[kPanelVectors]) {
   const float* weight = branch.first.weight + panel * branch.taps * kPanelColumns;
   const float* shift = branch.first.shift + panel * kPanelColumns;
   const auto offset = [&branch](int64_t tap) { return branch.offset[tap]; };
@@ -224,10 +224,9 @@ static void StorePanel(const DeepPlan& plan, const Strip& s, const float* last, 
   const bool whole = row == plan.pooled_width && row == 2 * s.columns;  // rows follow one another on both sides
   for (int64_t o = 0; o < kPanelColumns && panel * kPanelColumns + o < p.outputs; ++o) {
     const float* from = first + o * stride;
-    float* to = p.f +
-                ((s.image * p.outputs + panel * kPanelColumns + o) * plan.pooled_height + 2 * s.top) *
-                    plan.pooled_width +
-                2 * s.left;
+    float* to =
+        p.f + ((s.image * p.outputs + panel * kPanelColumns + o) * plan.pooled_height + 2 * s.top) * plan.pooled_width +
+        2 * s.left;
     for (int64_t y = 0; y < (whole ? 1 : rows); ++y, from += 2 * s.columns, to += plan.pooled_width) {
       ForVectors<V>(whole ? rows * row : row,
                     [&](int64_t i, int64_t n) { StoreUpTo(to + i, LoadUpTo(from + i, n), n); });

@@ -46,9 +46,8 @@ void RunMaamDeepInference(const MaamDeepInference& p) {
   const int64_t bytes = WorkerBytes(plan);
   const Scratch scratch(tables + workers * bytes);
   builder.Place(scratch.At(0), &plan);
-  ParallelForWorkers(workers, plan.PackTasks(), [&](int64_t worker, int64_t task) {
-    pack(plan, task, scratch.At(tables + worker * bytes));
-  });
+  ParallelForWorkers(workers, plan.PackTasks(),
+                     [&](int64_t worker, int64_t task) { pack(plan, task, scratch.At(tables + worker * bytes)); });
   ParallelForWorkers(workers, p.batch * plan.Strips(), [&](int64_t worker, int64_t task) {
     kernel(plan, task / plan.Strips(), task % plan.Strips(), scratch.At(tables + worker * bytes));
   });

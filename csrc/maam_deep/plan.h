@@ -24,24 +24,24 @@ struct DeepBranch {
 
 struct DeepPlan {
   const MaamDeepInference& p;
-  int64_t lanes;                                // of a vector
-  int64_t pooled_height, pooled_width;          // of an image
-  int64_t tile_rows, tile_columns;              // of an image
-  int64_t rows, columns;                        // of a strip, in tiles; less at the lower and right edge
-  int64_t strips_down, strips_across;           // of an image
-  int64_t tiles;                                // of a strip, padded to whole blocks
-  int64_t middle, channels, outputs;            // padded to whole panels
-  int64_t border;                               // pixels around a patch that taps of the first convolutions reach
+  int64_t lanes;                                 // of a vector
+  int64_t pooled_height, pooled_width;           // of an image
+  int64_t tile_rows, tile_columns;               // of an image
+  int64_t rows, columns;                         // of a strip, in tiles; less at the lower and right edge
+  int64_t strips_down, strips_across;            // of an image
+  int64_t tiles;                                 // of a strip, padded to whole blocks
+  int64_t middle, channels, outputs;             // padded to whole panels
+  int64_t border;                                // pixels around a patch that taps of the first convolutions reach
   int64_t patch_stride, patch_rows, map_stride;  // of the strip's input, and of the first convolution's result
-  double mix[kMaxBranches];                     // softmax(alpha)
+  double mix[kMaxBranches];                      // softmax(alpha)
   DeepBranch branch[kMaxBranches];
   DeepPanels reduce;
 
   DeepPlan(const MaamDeepInference& problem, int64_t vector_lanes, int threads);
 
-  int64_t Columns() const { return 2 * lanes; }                // of a panel
+  int64_t Columns() const { return 2 * lanes; }  // of a panel
   int64_t Strips() const { return strips_down * strips_across; }
-  int64_t MapRows() const { return 4 * rows + 2; }             // the tiles and the pixels around them
+  int64_t MapRows() const { return 4 * rows + 2; }  // the tiles and the pixels around them
   int64_t MapColumns() const { return 4 * columns + 2; }
   // Floats from one frequency of the transformed input to the next. Not a power of two: stores to all of them would
   // fall into one set of the L1 cache.
@@ -74,7 +74,8 @@ class DeepTables {
   int64_t offset_[kMaxBranches];
 };
 
-// Normalisation times `factor` as y = scale x + shift, for a vector of channels from `first` on, of which `count` exist.
+// Normalisation times `factor` as y = scale x + shift, for a vector of channels from `first` on, of which `count`
+// exist.
 void FoldNorm(const ConvNorm& c, double factor, int64_t first, int64_t count, int64_t lanes, float* scale,
               float* shift);
 
