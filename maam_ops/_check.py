@@ -116,6 +116,37 @@ def check_maam(op: str, shape, dtype, alpha, kernels, weight) -> bool:
 
 
 @constexpr
+def check_maam_deep(op: str, shape, dtype, alpha, kernels, weight) -> bool:
+    """As ``check_maam`` for branches of two convolutions, ``kernels`` being pairs of shapes."""
+    if dtype not in (ms.float32, ms.float16, ms.bfloat16):
+        raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
+    if len(shape) != 4 or shape[2] in (0, 1) or shape[3] in (0, 1):
+        raise ValueError(f"maam_ops.{op}: x: got shape {tuple(shape)}, expected (B, Cin, H, W), H and W at least 2")
+    count = len(kernels)
+    if not MIN_BRANCHES <= count <= MAX_BRANCHES:
+        raise ValueError(f"maam_ops.{op}: branches: got {count}, expected {MIN_BRANCHES} to {MAX_BRANCHES}")
+    if math.prod(alpha) != count:
+        raise ValueError(f"maam_ops.{op}: alpha: got shape {tuple(alpha)}, expected {count} elements, one a branch")
+    middle, channels = kernels[0][0][0], kernels[0][1][0]
+    inputs = kernels[0][0][1] if shape[1] == -1 else shape[1]
+    for i in range(count):
+        first, second = tuple(kernels[i][0]), tuple(kernels[i][1])
+        if len(first) != 4 or first[2] not in (1, 3, 5, 7) or first != (middle, inputs, first[2], first[2]):
+            raise ValueError(
+                f"maam_ops.{op}: branch {i}: got a first weight of shape {first}, expected "
+                f"({middle}, {inputs}, k, k), k of 1, 3, 5 or 7"
+            )
+        if second != (channels, middle, 3, 3):
+            raise ValueError(
+                f"maam_ops.{op}: branch {i}: got a second weight of shape {second}, expected "
+                f"({channels}, {middle}, 3, 3)"
+            )
+    if len(weight) != 4 or tuple(weight[1:]) != (channels, 1, 1):
+        raise ValueError(f"maam_ops.{op}: weight: got shape {tuple(weight)}, expected (O, {channels}, 1, 1)")
+    return True
+
+
+@constexpr
 def check_dense(op: str, shape, dtype, weight, bias) -> bool:
     """Raise unless x is (..., K), the weight (O, K) and the bias, () where there is none, (O,)."""
     if dtype not in (ms.float32, ms.float16, ms.bfloat16):

@@ -12,12 +12,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from maam_ops import _select, aggregate, aggregate_reduce, dense, maam, reduce
+from maam_ops import _select, aggregate, aggregate_reduce, dense, maam, maam_deep, reduce
 from maam_ops.explain import kernels_run
 
 # Largest error allowed, relative to the largest magnitude of the tensor: both sides round, in different orders.
 TOLERANCE = {ms.float64: 1e-12, ms.float32: 1e-5, ms.float16: 2e-3, ms.bfloat16: 1.6e-2}
-_NO_DOUBLE = (dense.OP, maam.OP)
+_NO_DOUBLE = (dense.OP, maam.OP, maam_deep.OP)
 _EPSILON = {ms.float64: 2.0**-52, ms.float32: 2.0**-23, ms.float16: 2.0**-10, ms.bfloat16: 2.0**-7}
 
 
@@ -279,26 +279,31 @@ def _case(op: str, shape: tuple[int, ...], branches: int, channels: int, dtype: 
         inputs = int(np.prod(shape[1:]))
         weight = Tensor(rng.standard_normal((channels, inputs)) / np.sqrt(inputs)).astype(wide)
         return compare(dense.dense, random(shape[0], inputs), weight, small[0], relu=True)
-    if op == maam.OP:
-        return _maam_case(rng, random(shape[0], 3, 2 * shape[2], 2 * shape[3]), alpha, shape[1], small)
+    if op in (maam.OP, maam_deep.OP):
+        return _module_case(op, rng, random(shape[0], 3, 2 * shape[2], 2 * shape[3]), alpha, shape[1], small)
     weight = Tensor(rng.standard_normal((channels, shape[1], 1, 1)) / np.sqrt(shape[1])).astype(wide)
     if op == reduce.OP:
         return compare(reduce.reduce, tensors[0], weight, *small, training=True)
     return compare(aggregate_reduce.aggregate_reduce, alpha, tensors, weight, *small, training=True)
 
 
-def _maam_case(rng: np.random.Generator, x: Tensor, alpha: Tensor, channels: int, last: list[Tensor]) -> Report:
+def _module_case(
+    op: str, rng: np.random.Generator, x: Tensor, alpha: Tensor, channels: int, last: list[Tensor]
+) -> Report:
     """The whole module, its branches of this many channels; its gradients of the statistics, buffers, are zero."""
 
     def conv(outputs: int, inputs: int, kernel: int) -> Tensor:
         weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
         return Tensor(weight.astype(np.float32))
 
-    branches = [
-        [conv(channels, x.shape[1], 3), *(Tensor(rng.uniform(0.5, 1.5, channels).astype(np.float32)) for _ in range(4))]
-        for _ in range(alpha.size)
-    ]
-    return compare(maam.maam, x, alpha, branches, conv(last[0].size, channels, 1), *last, grad=False)
+    def conv_norm(inputs: int) -> list[Tensor]:
+        vectors = [Tensor(rng.uniform(0.5, 1.5, channels).astype(np.float32)) for _ in range(4)]
+        return [conv(channels, inputs, 3), *vectors]
+
+    deep = op == maam_deep.OP
+    branches = [conv_norm(x.shape[1]) + (conv_norm(channels) if deep else []) for _ in range(alpha.size)]
+    function = maam_deep.maam_deep if deep else maam.maam
+    return compare(function, x, alpha, branches, conv(last[0].size, channels, 1), *last, grad=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,14 +15,13 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _select, aggregate, aggregate_reduce
+from maam_ops import _branch, _select, aggregate, aggregate_reduce, maam_deep
 from maam_ops._cell import FusedCell
 from maam_ops._check import MIN_BRANCHES, check_maam
 from maam_ops._maam_native import SYMBOLS, agent_of, each, run_native, why_not_training
 
 OP = "maam"
 COMPOSITION = "composition"
-KERNEL_SIZES = (1, 3, 5, 7)
 
 
 def reference(
@@ -185,7 +184,8 @@ class FusedMAAM(FusedCell):
 
         Args:
             branches: N Cells. To become one operator each must be an ``nn.SequentialCell`` of exactly ``nn.Conv2d``,
-                ``nn.BatchNorm2d``, ``nn.ReLU`` and ``nn.MaxPool2d(2, 2)``; any other Cell is called as it is.
+                ``nn.BatchNorm2d``, ``nn.ReLU``, once or twice in all of them, and ``nn.MaxPool2d(2, 2)``; a second
+                convolution must be 3x3. Any other Cell is called as it is.
             alpha: their learned weights, or the Cell that holds them.
             conv, bn: the 1x1 convolution without bias and its normalisation.
             impl: as for the class; "native" raises RuntimeError where the operator does not cover the branches.
@@ -208,10 +208,14 @@ class FusedMAAM(FusedCell):
     def _compose(self, branches: nn.CellList, mix: aggregate_reduce.FusedAggregateReduce, impl: str) -> None:
         """Take the parts, and decide how they run."""
         self.branches, self.mix = branches, mix
-        reason = _why_not_fused(branches, mix)
+        self._deep = _branch.convolutions_of(branches[0]) == 2
+        reason = maam_deep.why_not_fused(branches, mix.in_channels) if self._deep else _why_not_fused(branches, mix)
         self._fusible = reason is None
         self._trains = False
-        if self._fusible:
+        training_reason = "only branches of one convolution train as one operator"
+        if self._fusible and self._deep:
+            self._eps = (*maam_deep.eps_of(branches), mix.eps)
+        elif self._fusible:
             norms = [*(branch[1] for branch in branches), mix]
             self._eps = tuple(norm.eps for norm in norms)
             # nn.BatchNorm2d keeps the weight of the new value.
@@ -219,7 +223,7 @@ class FusedMAAM(FusedCell):
             convs = [branch[0] for branch in branches]
             training_reason = why_not_training(convs[0].in_channels, [conv.kernel_size[0] for conv in convs])
             self._trains = training_reason is None
-        choice = _select.choose(OP, impl)
+        choice = _select.choose(maam_deep.OP if self._deep else OP, impl)
         if choice.impl == _select.NATIVE:
             choice = _choice_of_cell(choice, reason, asked_for=_select.is_explicit(impl))
             if self._fusible and not self._trains:
@@ -229,6 +233,9 @@ class FusedMAAM(FusedCell):
     def construct(self, x):
         native = self.impl == "native" and self._fusible and x.dtype != ms.float64
         if native and (self._trains or not self.training):
+            if self._deep:
+                last = (self.mix.weight, self.mix.gamma, self.mix.beta, self.mix.moving_mean, self.mix.moving_variance)
+                return maam_deep.run_cells(x, self.mix.alpha, self.branches, last, self._eps)
             operands = []
             for branch in self.branches:
                 conv, bn = branch[0], branch[1]
@@ -271,32 +278,13 @@ def _why_not_fused(branches: Sequence[nn.Cell], mix: aggregate_reduce.FusedAggre
 
 
 def _why_not_branch(branch: nn.Cell, channels: int) -> str | None:
-    layers = list(branch) if type(branch) is nn.SequentialCell else []
-    if [type(layer) for layer in layers] != [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]:
-        inside = f" of {', '.join(type(layer).__name__ for layer in layers)}" if layers else ""
-        return f"is a {type(branch).__name__}{inside}, not a SequentialCell of Conv2d, BatchNorm2d, ReLU, MaxPool2d"
-    conv, bn, _, pool = layers
-    kernel = conv.kernel_size[0]
-    keeps_size = conv.pad_mode == "same" or (
-        conv.pad_mode == "pad" and conv.padding in (kernel // 2, (kernel // 2,) * 4)
-    )
-    for what, got, right, expected in (
-        ("kernel_size", conv.kernel_size, conv.kernel_size in [(k, k) for k in KERNEL_SIZES], "1, 3, 5 or 7"),
-        ("stride", conv.stride, conv.stride == (1, 1), "1"),
-        ("dilation", conv.dilation, conv.dilation == (1, 1), "1"),
-        ("group", conv.group, conv.group == 1, "1"),
-        ("has_bias", conv.has_bias, not conv.has_bias, "False"),
-        ("pad_mode and padding", (conv.pad_mode, conv.padding), keeps_size or kernel == 1, "what keeps the size"),
-        ("out_channels", conv.out_channels, conv.out_channels == channels, str(channels)),
-        ("num_features", bn.num_features, bn.num_features == channels, str(channels)),
-        ("use_batch_statistics", bn.use_batch_statistics, bn.use_batch_statistics is None, "None"),
-        ("pooling", (pool.kernel_size, pool.stride), (pool.kernel_size, pool.stride) == (2, 2), "2x2 with stride 2"),
-        ("pad_mode of the pooling", pool.pad_mode, pool.pad_mode.lower() == "valid", "valid"),
-        ("return_indices", pool.return_indices, not pool.return_indices, "False"),
-    ):
-        if not right:
-            return f"has {what} {got}, not {expected}"
-    return None
+    if _branch.convolutions_of(branch) != 1:
+        return (
+            f"is {_branch.kinds_of(branch)}, not a SequentialCell of Conv2d, BatchNorm2d, ReLU, once or twice in all "
+            "branches, and MaxPool2d"
+        )
+    conv, bn, _, pool = branch
+    return _branch.why_not_conv(conv, bn, channels) or _branch.why_not_pool(pool)
 
 
 def _choice_of_cell(choice: _select.Choice, reason: str | None, *, asked_for: bool) -> _select.Choice:

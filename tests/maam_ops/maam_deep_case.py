@@ -1,0 +1,67 @@
+"""Random operands of the module with two convolutions a branch, and what float64 NumPy says F is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import oracle
+from .maam_case import EPS, conv_same, max_pool
+from .native import Array, launch
+
+# Of the result's root mean square. F(4x4, 3x3) rounds about twice as much as a direct sum.
+RMS_BOUND = 2e-6
+MAX_BOUND = 2.5e-5
+
+
+class MaamDeepCase:
+    """Images (B, Cin, H, W) and parameters; scales of either sign."""
+
+    def __init__(self, images, middle=8, channels=10, outputs=12, kernels=(3, 3, 3), *, offset=0, seed=0):
+        rng = np.random.default_rng([seed, *images, middle, channels, outputs, *kernels])
+        self.offset = offset
+        self.x = self.array(rng.standard_normal(images))
+        self.eps = Array(np.full(2 * len(kernels) + 1, EPS), "float64")
+        self.alpha = self.array(rng.standard_normal(len(kernels)))
+        self.branches = [
+            (self._conv_norm(rng, middle, images[1], kernel), self._conv_norm(rng, channels, middle, 3))
+            for kernel in kernels
+        ]
+        self.reduce = self._conv_norm(rng, outputs, channels, 1)
+        self.result_shape = (images[0], outputs, images[2] // 2, images[3] // 2)
+
+    def array(self, values):
+        return Array(values, "float32", self.offset)
+
+    def _conv_norm(self, rng, outputs, inputs, kernel):
+        weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
+        gamma = rng.uniform(0.5, 1.5, outputs) * rng.choice([-1, 1], outputs)
+        vectors = [gamma, *rng.standard_normal((2, outputs)), rng.uniform(0.5, 1.5, outputs)]
+        return [self.array(values) for values in (weight, *vectors)]
+
+    @property
+    def inputs(self):
+        groups = [group for branch in self.branches for group in branch]
+        return [self.x, self.eps, self.alpha, *(a for group in (*groups, self.reduce) for a in group)]
+
+    def run(self):
+        f = Array.poisoned(self.result_shape, "float32", self.offset)
+        launch("MaamDeepInference", self.inputs, [f])
+        return f
+
+    def expected(self):
+        def conv_norm(x, operands):
+            weight, gamma, beta, mean, variance = (operand.values for operand in operands)
+            scale = (gamma / np.sqrt(variance + EPS)).reshape(1, -1, 1, 1)
+            y = (conv_same(x, weight) - mean.reshape(1, -1, 1, 1)) * scale + beta.reshape(1, -1, 1, 1)
+            return np.where(y > 0, y, 0)  # ReLU(NaN) = 0
+
+        agents = [max_pool(conv_norm(conv_norm(self.x.values, first), second)) for first, second in self.branches]
+        return conv_norm(oracle.aggregate(self.alpha.values, agents), self.reduce)
+
+    def check(self):
+        got, expected = self.run().values, self.expected()
+        assert np.isfinite(got).all()
+        error, unit = got - expected, np.sqrt((expected**2).mean())
+        assert np.abs(error).max(initial=0) <= MAX_BOUND * unit
+        assert np.sqrt((error**2).mean()) <= RMS_BOUND * unit
+        return np.sqrt((error**2).mean()) / unit, np.abs(error).max() / unit
