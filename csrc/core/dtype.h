@@ -6,7 +6,9 @@
 
 namespace maam {
 
-enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64 };
+// kInt32 is for labels and counters alone: an entry point must ask for it (MAAM_AOT_WITH_INTEGERS), and the data of a
+// kernel never has it.
+enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64, kInt32 };
 
 // Storage-only half types: kernels widen on load, compute in float32 and round to nearest even on store.
 struct Half {
@@ -19,6 +21,7 @@ struct BFloat16 {
 static inline int64_t SizeOf(DType dtype) {
   switch (dtype) {
     case DType::kFloat32:
+    case DType::kInt32:
       return 4;
     case DType::kFloat64:
       return 8;
@@ -35,6 +38,8 @@ static inline const char* Name(DType dtype) {
       return "float16";
     case DType::kBFloat16:
       return "bfloat16";
+    case DType::kInt32:
+      return "int32";
     default:
       return "float64";
   }
@@ -74,6 +79,8 @@ static inline void WithType(DType dtype, F&& f) {
       return f(static_cast<BFloat16*>(nullptr));
     case DType::kFloat64:
       return f(static_cast<double*>(nullptr));
+    case DType::kInt32:
+      return;
   }
 }
 
