@@ -2,8 +2,9 @@
 
 from maam_ops.aggregate import agent_aggregate
 from maam_ops.aggregate_reduce import aggregate_reduce
+from maam_ops.cross_entropy import cross_entropy
 from maam_ops.dense import dense
 from maam_ops.maam import maam
 from maam_ops.reduce import reduce
 
-__all__ = ["agent_aggregate", "aggregate_reduce", "dense", "maam", "reduce"]
+__all__ = ["agent_aggregate", "aggregate_reduce", "cross_entropy", "dense", "maam", "reduce"]
