@@ -11,9 +11,11 @@ from maam_ops import runtime  # noqa: E402
 runtime.tune()
 
 from maam_ops import functional, graph, reference  # noqa: E402
+from maam_ops.adam import FusedAdam  # noqa: E402
 from maam_ops.aggregate import FusedAgentAggregate  # noqa: E402
 from maam_ops.aggregate_reduce import FusedAggregateReduce  # noqa: E402
 from maam_ops.compare import compare  # noqa: E402
+from maam_ops.cross_entropy import FusedCrossEntropy  # noqa: E402
 from maam_ops.dense import FusedDense  # noqa: E402
 from maam_ops.explain import explain  # noqa: E402
 from maam_ops.fusion import FuseReport, fuse  # noqa: E402
@@ -24,8 +26,10 @@ from maam_ops.reduce import FusedReduce  # noqa: E402
 __version__ = "0.1.0"
 __all__ = [
     "FuseReport",
+    "FusedAdam",
     "FusedAgentAggregate",
     "FusedAggregateReduce",
+    "FusedCrossEntropy",
     "FusedDense",
     "FusedMAAM",
     "FusedReduce",

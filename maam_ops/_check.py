@@ -158,3 +158,18 @@ def check_dense(op: str, shape, dtype, weight, bias) -> bool:
     if tuple(bias) not in ((), (weight[0],)):
         raise ValueError(f"maam_ops.{op}: bias: got shape {tuple(bias)}, expected ({weight[0]},)")
     return True
+
+
+@constexpr
+def check_cross_entropy(op: str, shape, dtype, labels, labels_dtype, smoothing) -> bool:
+    """Raise unless the logits are (B, K), K >= 1, the labels (B,) whole numbers, and the smoothing is in [0, 1]."""
+    _expect_float(op, "logits", dtype)
+    if len(shape) != 2 or shape[1] == 0:
+        raise ValueError(f"maam_ops.{op}: logits: got shape {tuple(shape)}, expected (B, K), K at least 1")
+    if labels_dtype not in (ms.int32, ms.int64):
+        raise TypeError(f"maam_ops.{op}: labels: got dtype {labels_dtype}, expected Int32 or Int64")
+    if not _same_shape(tuple(labels), tuple(shape[:1])):
+        raise ValueError(f"maam_ops.{op}: labels: got shape {tuple(labels)}, expected ({shape[0]},), one a row")
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"maam_ops.{op}: label_smoothing: got {smoothing}, expected 0 to 1")
+    return True

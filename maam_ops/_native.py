@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import linecache
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from mindspore.ops import CustomRegOp, DataType
 
 LIBRARY = Path(__file__).with_name("libmaam_ops.so")
 _GENERATED = str(Path(__file__).with_name("_generated.py"))
+_NUMBERS = itertools.count()
 HOW_TO_BUILD = "install a C++20 compiler (g++ 10 or newer) and reinstall: pip install --force-reinstall --no-deps ."
 
 
@@ -62,7 +64,9 @@ def custom_op(
         outputs: names of the outputs in order.
         bprop: gradient function, see :func:`bprop_of`.
     """
-    info = _registration(f"maam_ops_{symbol}_{len(inputs)}", inputs, outputs)
+    # The graph compiler keeps gradient functions by name and attributes: of two operators that only differ in theirs,
+    # both would get that of the first.
+    info = _registration(f"maam_ops_{symbol}_{next(_NUMBERS)}", inputs, outputs)
     return ops.Custom(f"{LIBRARY}:{symbol}", None, None, "aot", bprop=bprop, reg_info=info)
 
 

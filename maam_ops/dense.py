@@ -2,8 +2,8 @@
 
 y = x W^T + b, or max(y, 0)
 
-The runtime's own matrix product is capped at AVX2 while its convolutions are rescued (``maam_ops.runtime``); this one
-is not, and streams W from memory once for a batch of up to 64.
+The runtime's own matrix product is capped at AVX2 while its convolutions are rescued (``maam_ops.runtime``); these
+kernels, forward and backward, are not, and stream W from memory once for a batch of up to 64.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from maam_ops._cell import FusedCell
 from maam_ops._check import check_dense
 
 OP = "dense"
-_SYMBOLS = ("DenseForward",)
+_SYMBOLS = ("DenseForward", "DenseInputGradient", "DenseParameterGradients")
 
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
@@ -130,34 +130,38 @@ def _run_native(x, weight, bias, relu):
     return y if y.dtype == x.dtype else y.astype(x.dtype)
 
 
-def _gradients(x, weight, dy):
-    """dx, dW and db by MindSpore's matrix products."""
-    rows = dy.reshape((-1, dy.shape[-1]))
-    dx = ops.matmul(rows, weight).reshape(x.shape)
-    dweight = ops.matmul(ops.transpose(rows, (1, 0)), x.reshape((-1, x.shape[-1])))
-    return dx, dweight, rows.sum(0)
-
-
 def _bprop(flag, x, weight, out, dout):
-    grads = _gradients(x, weight, dout)
-    return ops.zeros_like(flag), grads[0], grads[1]
+    dweight, _ = _PARAMETER_GRADIENTS[0](x, dout)
+    return ops.zeros_like(flag), _INPUT_GRADIENT[0](weight, dout), dweight
 
 
 def _bias_bprop(flag, x, weight, bias, out, dout):
-    return ops.zeros_like(flag), *_gradients(x, weight, dout)
+    dweight, dbias = _PARAMETER_GRADIENTS[0](x, dout)
+    return ops.zeros_like(flag), _INPUT_GRADIENT[0](weight, dout), dweight, dbias
 
 
 def _relu_bprop(flag, x, weight, out, dout):
-    grads = _gradients(x, weight, dout * (out > 0))
-    return ops.zeros_like(flag), grads[0], grads[1]
+    dweight, _ = _PARAMETER_GRADIENTS[1](x, dout, out)
+    return ops.zeros_like(flag), _INPUT_GRADIENT[1](weight, dout, out), dweight
 
 
 def _bias_relu_bprop(flag, x, weight, bias, out, dout):
-    return ops.zeros_like(flag), *_gradients(x, weight, dout * (out > 0))
+    dweight, dbias = _PARAMETER_GRADIENTS[1](x, dout, out)
+    return ops.zeros_like(flag), _INPUT_GRADIENT[1](weight, dout, out), dweight, dbias
 
 
 _NATIVE = ()
+# Two operators, so that a graph which needs no dx, as for the first layer of a net, does not compute it. Each without
+# and with y, whose zeros are ReLU's.
+_INPUT_GRADIENT = ()
+_PARAMETER_GRADIENTS = ()
 if _native.missing_reason(_SYMBOLS) is None:
+    _INPUT_GRADIENT = tuple(
+        _native.custom_op("DenseInputGradient", ["weight", "dy", *y], ["dx"]) for y in ([], ["y"])
+    )
+    _PARAMETER_GRADIENTS = tuple(
+        _native.custom_op("DenseParameterGradients", ["x", "dy", *y], ["dweight", "dbias"]) for y in ([], ["y"])
+    )
     _NATIVE = tuple(
         _native.custom_op("DenseForward", ["relu", "x", "weight", *bias], ["y"], bprop)
         for bias, bprop in (

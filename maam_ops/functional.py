@@ -2,9 +2,10 @@
 
 from maam_ops.aggregate import agent_aggregate
 from maam_ops.aggregate_reduce import aggregate_reduce
+from maam_ops.cross_entropy import cross_entropy
 from maam_ops.dense import dense
 from maam_ops.maam import maam
 from maam_ops.maam_deep import maam_deep
 from maam_ops.reduce import reduce
 
-__all__ = ["agent_aggregate", "aggregate_reduce", "dense", "maam", "maam_deep", "reduce"]
+__all__ = ["agent_aggregate", "aggregate_reduce", "cross_entropy", "dense", "maam", "maam_deep", "reduce"]

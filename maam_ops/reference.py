@@ -2,9 +2,10 @@
 
 from maam_ops.aggregate import reference as agent_aggregate
 from maam_ops.aggregate_reduce import reference as aggregate_reduce
+from maam_ops.cross_entropy import reference as cross_entropy
 from maam_ops.dense import reference as dense
 from maam_ops.maam import reference as maam
 from maam_ops.maam_deep import reference as maam_deep
 from maam_ops.reduce import reference as reduce
 
-__all__ = ["agent_aggregate", "aggregate_reduce", "dense", "maam", "maam_deep", "reduce"]
+__all__ = ["agent_aggregate", "aggregate_reduce", "cross_entropy", "dense", "maam", "maam_deep", "reduce"]

@@ -5,20 +5,25 @@
 namespace maam {
 namespace {
 
-DType ParseDType(const std::string& op, int i, const std::string& name) {
-  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64, DType::kUInt8}) {
+DType ParseDType(const std::string& op, int i, const std::string& name, bool integers) {
+  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64}) {
     if (name == Name(dtype)) return dtype;
   }
-  Fail(op, "parameter " + std::to_string(i), "dtype " + name, "one of float32, float16, bfloat16, float64, uint8");
+  for (DType dtype : {DType::kInt32, DType::kUInt8}) {
+    if (integers && name == Name(dtype)) return dtype;
+  }
+  Fail(op, "parameter " + std::to_string(i), "dtype " + name,
+       std::string("one of float32, float16, bfloat16, float64") + (integers ? ", int32, uint8" : ""));
 }
 
 }  // namespace
 
-AotCall::AotCall(const char* op, int count, void** params, const int* ndims, int64_t** shapes, const char** dtypes)
+AotCall::AotCall(const char* op, int count, void** params, const int* ndims, int64_t** shapes, const char** dtypes,
+                 bool integers)
     : op_(op), tensors_(count) {
   for (int i = 0; i < count; ++i) {
     tensors_[i].data = params[i];
-    tensors_[i].dtype = ParseDType(op_, i, dtypes[i]);
+    tensors_[i].dtype = ParseDType(op_, i, dtypes[i], integers);
     if (ndims[i] > 0) tensors_[i].shape.assign(shapes[i], shapes[i] + ndims[i]);
   }
 }

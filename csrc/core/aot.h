@@ -18,7 +18,8 @@ using AotFunction = int(int, void**, int*, int64_t**, const char**, void*, void*
 // The parameters of one call: inputs, then outputs.
 class AotCall {
  public:
-  AotCall(const char* op, int count, void** params, const int* ndims, int64_t** shapes, const char** dtypes);
+  AotCall(const char* op, int count, void** params, const int* ndims, int64_t** shapes, const char** dtypes,
+          bool integers = false);
   int Count() const { return static_cast<int>(tensors_.size()); }
   const Tensor& operator[](int i) const { return tensors_[i]; }
 
@@ -50,10 +51,13 @@ inline Shape ShapeAt(const int* ndims, int64_t** shapes, int i) { return Shape(s
 #define MAAM_EXPORT extern "C" MAAM_PUBLIC
 
 // MAAM_AOT(AggregateForward) { ... use call ... }
-#define MAAM_AOT(name)                                                                                               \
+#define MAAM_AOT(name) MAAM_AOT_ENTRY(name, false)
+// For operators that take int32 beside floats; they check themselves which parameters are.
+#define MAAM_AOT_WITH_INTEGERS(name) MAAM_AOT_ENTRY(name, true)
+#define MAAM_AOT_ENTRY(name, integers)                                                                               \
   static void name##Body(const maam::AotCall& call);                                                                 \
   MAAM_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*) { \
-    name##Body(maam::AotCall(#name, nparam, params, ndims, shapes, dtypes));                                         \
+    name##Body(maam::AotCall(#name, nparam, params, ndims, shapes, dtypes, integers));                               \
     return 0;                                                                                                        \
   }                                                                                                                  \
   static const maam::RegisterAot register_##name(#name, &name);                                                      \

@@ -6,8 +6,9 @@
 
 namespace maam {
 
-// kUInt8 holds what kernels note for one another, such as the place of a maximum; none computes with it.
-enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64, kUInt8 };
+// Integers are labels, counters and what kernels note for one another, such as the place of a maximum: an entry point
+// must ask for them (MAAM_AOT_WITH_INTEGERS), and the data of a kernel never has such a type.
+enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64, kInt32, kUInt8 };
 
 // Storage-only half types: kernels widen on load, compute in float32 and round to nearest even on store.
 struct Half {
@@ -20,6 +21,7 @@ struct BFloat16 {
 static inline int64_t SizeOf(DType dtype) {
   switch (dtype) {
     case DType::kFloat32:
+    case DType::kInt32:
       return 4;
     case DType::kFloat64:
       return 8;
@@ -40,6 +42,8 @@ static inline const char* Name(DType dtype) {
       return "bfloat16";
     case DType::kUInt8:
       return "uint8";
+    case DType::kInt32:
+      return "int32";
     default:
       return "float64";
   }
@@ -68,7 +72,7 @@ struct DTypeOf<double> {
 };
 
 // Calls f with a null pointer of the element type, so that a templated kernel is picked by a runtime dtype. Not called
-// for uint8.
+// for integers.
 template <class F>
 static inline void WithType(DType dtype, F&& f) {
   switch (dtype) {
@@ -81,6 +85,7 @@ static inline void WithType(DType dtype, F&& f) {
     case DType::kFloat64:
       return f(static_cast<double*>(nullptr));
     case DType::kUInt8:
+    case DType::kInt32:
       return;
   }
 }

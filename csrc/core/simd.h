@@ -76,6 +76,8 @@ MAAM_INLINE F64 Add(F64 a, F64 b) { return {_mm512_add_pd(a.v, b.v)}; }
 MAAM_INLINE F32 Sub(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 MAAM_INLINE F64 Sub(F64 a, F64 b) { return {_mm512_sub_pd(a.v, b.v)}; }
 MAAM_INLINE F32 Mul(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+MAAM_INLINE F32 Div(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+MAAM_INLINE F32 Sqrt(F32 a) { return {_mm512_sqrt_ps(a.v)}; }
 MAAM_INLINE F64 Mul(F64 a, F64 b) { return {_mm512_mul_pd(a.v, b.v)}; }
 MAAM_INLINE F32 Fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 MAAM_INLINE F64 Fma(F64 a, F64 b, F64 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
@@ -167,6 +169,8 @@ MAAM_INLINE F64 Add(F64 a, F64 b) { return {_mm256_add_pd(a.v, b.v)}; }
 MAAM_INLINE F32 Sub(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 MAAM_INLINE F64 Sub(F64 a, F64 b) { return {_mm256_sub_pd(a.v, b.v)}; }
 MAAM_INLINE F32 Mul(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+MAAM_INLINE F32 Div(F32 a, F32 b) { return {_mm256_div_ps(a.v, b.v)}; }
+MAAM_INLINE F32 Sqrt(F32 a) { return {_mm256_sqrt_ps(a.v)}; }
 MAAM_INLINE F64 Mul(F64 a, F64 b) { return {_mm256_mul_pd(a.v, b.v)}; }
 MAAM_INLINE F32 Fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 MAAM_INLINE F64 Fma(F64 a, F64 b, F64 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
@@ -255,6 +259,11 @@ MAAM_INLINE F64 Add(F64 a, F64 b) { return {a.v + b.v}; }
 MAAM_INLINE F32 Sub(F32 a, F32 b) { return {a.v - b.v}; }
 MAAM_INLINE F64 Sub(F64 a, F64 b) { return {a.v - b.v}; }
 MAAM_INLINE F32 Mul(F32 a, F32 b) { return {a.v * b.v}; }
+MAAM_INLINE F32 Div(F32 a, F32 b) { return {a.v / b.v}; }
+MAAM_INLINE F32 Sqrt(F32 a) {
+  return {
+      F32::Vector{__builtin_sqrtf(a.v[0]), __builtin_sqrtf(a.v[1]), __builtin_sqrtf(a.v[2]), __builtin_sqrtf(a.v[3])}};
+}
 MAAM_INLINE F64 Mul(F64 a, F64 b) { return {a.v * b.v}; }
 MAAM_INLINE F32 Fma(F32 a, F32 b, F32 c) { return {a.v * b.v + c.v}; }
 MAAM_INLINE F64 Fma(F64 a, F64 b, F64 c) { return {a.v * b.v + c.v}; }

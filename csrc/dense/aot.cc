@@ -1,4 +1,4 @@
-// MindSpore's entry point: checks, the call, and shape and dtype inference for graphs with dynamic shapes.
+// MindSpore's entry points: checks, the call, and shape and dtype inference for graphs with dynamic shapes.
 #include "core/aot.h"
 #include "core/error.h"
 #include "core/trace.h"
@@ -33,6 +33,34 @@ DenseForward ProblemOf(const AotCall& call) {
   return p;
 }
 
+float* Floats(const AotCall& call, int i) { return static_cast<float*>(call[i].data); }
+
+// What both gradients take: an operand with `inputs` columns, dy, and y where ReLU was fused.
+void FillGradient(const AotCall& call, const char* op, int results, DenseGradient* p) {
+  for (int i = 0; i < call.Count(); ++i) call.ExpectDType(i, "parameter " + std::to_string(i), DType::kFloat32);
+  const Tensor& operand = call[0];
+  const Tensor& dy = call[1];
+  if (dy.shape.empty() || operand.shape.empty() || operand.shape.back() < 1) {
+    Fail(op, "dy", "shape " + dy.ShapeText() + " beside an operand " + operand.ShapeText(),
+         "(..., outputs) beside (..., inputs), inputs >= 1");
+  }
+  p->outputs = dy.shape.back();
+  p->inputs = operand.shape.back();
+  p->batch = 1;
+  for (size_t i = 0; i + 1 < dy.shape.size(); ++i) p->batch *= dy.shape[i];
+  p->dy = Floats(call, 1);
+  if (call.Count() == 3 + results) {
+    call.ExpectSameShape(2, "y", 1, "dy");
+    p->y = Floats(call, 2);
+  }
+}
+
+int64_t BytesOf(const AotCall& call) {
+  int64_t bytes = 0;
+  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
+  return bytes;
+}
+
 }  // namespace
 }  // namespace maam
 
@@ -40,10 +68,8 @@ DenseForward ProblemOf(const AotCall& call) {
 MAAM_AOT(DenseForward) {
   const maam::DenseForward p = maam::ProblemOf(call);
   const maam::Tensor& y = call[call.Count() - 1];
-  int64_t bytes = 0;
-  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
   {
-    maam::Trace trace("dense_forward", maam::DenseForwardIsa(), y, bytes, maam::DenseForwardScratch(p));
+    maam::Trace trace("dense_forward", maam::DenseForwardIsa(), y, maam::BytesOf(call), maam::DenseForwardScratch(p));
     maam::RunDenseForward(p);
   }
   maam::CheckFinite("DenseForward", "y", y);
@@ -55,3 +81,55 @@ MAAM_EXPORT maam::Shape DenseForwardInferShape(int* ndims, int64_t** shapes, voi
   return shape;
 }
 MAAM_EXPORT maam::TypeId DenseForwardInferType(std::vector<maam::TypeId> types, void*) { return types[1]; }
+
+// weight, dy (..., outputs), and y where ReLU was fused -> dx (..., inputs)
+MAAM_AOT(DenseInputGradient) {
+  maam::DenseInputGradient p;
+  maam::FillGradient(call, "DenseInputGradient", 1, &p);
+  const int last = call.Count() - 1;
+  call.ExpectSize(0, "weight", p.outputs * p.inputs);
+  call.ExpectSize(last, "dx", p.batch * p.inputs);
+  p.weight = maam::Floats(call, 0);
+  p.dx = maam::Floats(call, last);
+  {
+    maam::Trace trace("dense_input_gradient", maam::DenseGradientIsa(), call[last], maam::BytesOf(call),
+                      maam::DenseGradientScratch(p));
+    maam::RunDenseInputGradient(p);
+  }
+  maam::CheckFinite("DenseInputGradient", "dx", call[last]);
+}
+
+MAAM_EXPORT maam::Shape DenseInputGradientInferShape(int* ndims, int64_t** shapes, void*) {
+  maam::Shape shape = maam::ShapeAt(ndims, shapes, 1);
+  shape.back() = shapes[0][1];
+  return shape;
+}
+MAAM_EXPORT maam::TypeId DenseInputGradientInferType(std::vector<maam::TypeId> types, void*) { return types[1]; }
+
+// x (..., inputs), dy (..., outputs), and y where ReLU was fused -> dW, db
+MAAM_AOT(DenseParameterGradients) {
+  maam::DenseParameterGradients p;
+  maam::FillGradient(call, "DenseParameterGradients", 2, &p);
+  const int last = call.Count() - 1;
+  call.ExpectSize(0, "x", p.batch * p.inputs);
+  call.ExpectSize(last - 1, "dW", p.outputs * p.inputs);
+  call.ExpectSize(last, "db", p.outputs);
+  p.x = maam::Floats(call, 0);
+  p.dweight = maam::Floats(call, last - 1);
+  p.dbias = maam::Floats(call, last);
+  {
+    maam::Trace trace("dense_parameter_gradients", maam::DenseGradientIsa(), call[last - 1], maam::BytesOf(call),
+                      maam::DenseGradientScratch(p));
+    maam::RunDenseParameterGradients(p);
+  }
+  maam::CheckFinite("DenseParameterGradients", "dW", call[last - 1]);
+}
+
+MAAM_EXPORT std::vector<maam::Shape> DenseParameterGradientsInferShape(int* ndims, int64_t** shapes, void*) {
+  const int64_t inputs = maam::ShapeAt(ndims, shapes, 0).back();
+  const int64_t outputs = maam::ShapeAt(ndims, shapes, 1).back();
+  return {{outputs, inputs}, {outputs}};
+}
+MAAM_EXPORT std::vector<maam::TypeId> DenseParameterGradientsInferType(std::vector<maam::TypeId> types, void*) {
+  return {types[0], types[0]};
+}

@@ -11,22 +11,6 @@ using V = F32;
 // Rows of the batch whose dot products with kOutputs rows of W are in registers at a time.
 constexpr int kRows = kRegisters == 32 ? 4 : 3;
 
-// Lane i of the result is the sum of the lanes of x[i]. Every sum takes the same tree. A template for each level: GCC
-// does not unroll a loop that halves its counter, and would keep the vectors on the stack.
-template <int kCount>
-MAAM_INLINE V SumEach(const V (&x)[kCount]) {
-  if constexpr (kCount == 1) {
-    return x[0];
-  } else {
-    V half[kCount / 2];
-#pragma GCC unroll 8
-    for (int i = 0; i < kCount / 2; ++i) {
-      half[i] = Add(ZipLow(x[i], x[i + kCount / 2]), ZipHigh(x[i], x[i + kCount / 2]));
-    }
-    return SumEach(half);
-  }
-}
-
 // sum[r][o] += x_r w_o for one vector of inputs from k on, or its first n.
 template <bool kWhole, int kRowsHere>
 MAAM_INLINE void Step(const float* const (&x)[kRowsHere], const float* const (&w)[kOutputs], int64_t k, int64_t n,

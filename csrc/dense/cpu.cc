@@ -1,5 +1,6 @@
 // The portable kernel, the choice of the variant and the split over threads.
 #define MAAM_ISA portable
+#include "dense/backward-inl.h"
 #include "dense/cpu-inl.h"
 
 #include <algorithm>

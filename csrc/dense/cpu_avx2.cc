@@ -1,2 +1,3 @@
 #define MAAM_ISA avx2
+#include "dense/backward-inl.h"
 #include "dense/cpu-inl.h"

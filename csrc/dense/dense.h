@@ -31,4 +31,30 @@ Isa DenseForwardIsa();
 // Working memory of one call, in bytes.
 int64_t DenseForwardScratch(const DenseForward& p);
 
+// The gradients, for an incoming dy (batch, outputs), taken as 0 where y <= 0 if y is given (ReLU was fused):
+//
+//   dx = dy W      dW = dy^T x      db = sum dy
+//
+// Two operators, because they share no large operand: whoever needs no dx, as in a net's first layer, pays for none.
+struct DenseGradient {
+  int64_t batch = 0;
+  int64_t inputs = 0;
+  int64_t outputs = 0;
+  const float* dy = nullptr;
+  const float* y = nullptr;  // or null
+};
+struct DenseInputGradient : DenseGradient {
+  const float* weight = nullptr;
+  float* dx = nullptr;
+};
+struct DenseParameterGradients : DenseGradient {
+  const float* x = nullptr;
+  float* dweight = nullptr;
+  float* dbias = nullptr;
+};
+void RunDenseInputGradient(const DenseInputGradient& p);
+void RunDenseParameterGradients(const DenseParameterGradients& p);
+Isa DenseGradientIsa();
+int64_t DenseGradientScratch(const DenseGradient& p);
+
 }  // namespace maam

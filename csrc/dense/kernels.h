@@ -33,9 +33,31 @@ using DenseSegmentKernel = void(const DenseForward& p, const DenseSegment& segme
 // Rows [begin, end) of y from the partial results of all segments.
 using DenseFinishKernel = void(const DenseForward& p, const float* partial, int64_t begin, int64_t end);
 
+// C = A B, A (rows, depth) with rows a_stride apart, B (depth, columns), C (rows, columns). Every element of C is
+// summed over depth in its order, kPanelDepth terms at a time, whatever the columns of a task.
+struct DenseProduct {
+  int64_t rows = 0;
+  int64_t depth = 0;
+  int64_t columns = 0;
+  const float* a = nullptr;
+  int64_t a_stride = 0;
+  const float* b = nullptr;
+  float* c = nullptr;
+  bool stream = false;  // past the cache: tasks then begin where rows of C are aligned
+};
+
+// Part of B in working memory at a time, twice: one piece is multiplied while the next is copied.
+constexpr int64_t kPanel = 48;
+constexpr int64_t kPanelDepth = 256;
+constexpr int64_t kPanelFloats = kPanel * kPanelDepth;
+
+// Columns [begin, end) of C.
+using DenseProductKernel = void(const DenseProduct& p, int64_t begin, int64_t end, float* panels);
+
 namespace dense_kernels {
 using dense_segment = DenseSegmentKernel;
 using dense_finish = DenseFinishKernel;
+using dense_product = DenseProductKernel;
 }  // namespace dense_kernels
 
 #define MAAM_KERNEL(kernel, isa) dense_kernels::kernel kernel##_##isa;

@@ -59,7 +59,7 @@ int64_t Bytes(const AotCall& call) {
 // x, constants (eps for each branch and the reduction, then momentum), alpha, then weight, gamma, beta, moving mean and
 // moving variance of each branch and of the 1x1 convolution
 //     -> F, G, Z, mean, rstd, moments, pixel, then new moving mean and variance of each branch and the 1x1 convolution
-MAAM_AOT(MaamTraining) {
+MAAM_AOT_WITH_INTEGERS(MaamTraining) {
   const char* const op = "MaamTraining";
   const maam::MaamCall args(call, op, 5);
   maam::MaamTraining p;
@@ -112,9 +112,10 @@ MAAM_EXPORT std::vector<maam::TypeId> MaamTrainingInferType(std::vector<maam::Ty
   return result;
 }
 
-// x, constants (as the forward's), alpha, then weight, gamma and beta of each branch and of the 1x1 convolution, G, Z, mean, rstd,
-// moments, pixel, dF -> d alpha, then d weight, d gamma and d beta of each branch and of the 1x1 convolution, dG
-MAAM_AOT(MaamBackward) {
+// x, constants (as the forward's), alpha, then weight, gamma and beta of each branch and of the 1x1 convolution, G, Z,
+// mean, rstd, moments, pixel, dF -> d alpha, then d weight, d gamma and d beta of each branch and of the 1x1
+// convolution, dG
+MAAM_AOT_WITH_INTEGERS(MaamBackward) {
   const char* const op = "MaamBackward";
   const maam::MaamCall args(call, op, 3);
   maam::MaamBackward p;
@@ -161,9 +162,9 @@ MAAM_EXPORT std::vector<maam::TypeId> MaamBackwardInferType(std::vector<maam::Ty
   return std::vector<maam::TypeId>(types.size() - 8, types[0]);  // less x, constants and what was saved, but for G
 }
 
-// x, constants (as the forward's), alpha, then weight, gamma and beta of each branch and of the 1x1 convolution, moments, pixel, dG,
-// then d gamma and d beta of each branch -> dX
-MAAM_AOT(MaamInputGradient) {
+// x, constants (as the forward's), alpha, then weight, gamma and beta of each branch and of the 1x1 convolution,
+// moments, pixel, dG, then d gamma and d beta of each branch -> dX
+MAAM_AOT_WITH_INTEGERS(MaamInputGradient) {
   const char* const op = "MaamInputGradient";
   const maam::MaamCall args(call, op, 3);
   maam::MaamInputGradient p;

@@ -1,0 +1,64 @@
+// The kernel, written once and compiled for each instruction set (cpu.cc, cpu_avx2.cc, cpu_avx512.cc).
+#include "adam/kernels.h"
+#include "core/simd.h"
+
+namespace maam {
+namespace MAAM_ISA {
+namespace adam {
+
+using V = F32;
+
+struct State {
+  V weight, m, v;
+};
+
+struct Constants {
+  explicit Constants(const AdamUpdate& p, float decay)
+      : rate(Set(p.rate)),
+        beta1(Set(p.beta1)),
+        rest1(Set(1 - p.beta1)),
+        rest2(Set(1 - p.beta2)),
+        eps(Set(p.eps)),
+        scale(Set(p.scale)),
+        decay(Set(decay)) {}
+  V rate, beta1, rest1, rest2, eps, scale, decay;
+};
+
+template <bool kNesterov>
+MAAM_INLINE void Step(const Constants& c, V gradient, State* s) {
+  const V g = Mul(Fma(c.decay, s->weight, gradient), c.scale);
+  s->m = Fma(c.rest1, Sub(g, s->m), s->m);
+  s->v = Fma(c.rest2, Sub(Mul(g, g), s->v), s->v);
+  const V direction = kNesterov ? Fma(c.rest1, g, Mul(c.beta1, s->m)) : s->m;
+  s->weight = Sub(s->weight, Div(Mul(c.rate, direction), Add(Sqrt(s->v), c.eps)));
+}
+
+template <bool kNesterov>
+static void Update(const AdamUpdate& p, const AdamParameter& t, int64_t begin, int64_t end) {
+  const Constants c(p, t.decay);
+  int64_t i = begin;
+  for (; i + V::kLanes <= end; i += V::kLanes) {
+    State s{Load(t.weight + i), Load(t.m + i), Load(t.v + i)};
+    Step<kNesterov>(c, Load(t.gradient + i), &s);
+    Store(t.weight + i, s.weight);
+    Store(t.m + i, s.m);
+    Store(t.v + i, s.v);
+  }
+  if (const int64_t n = end - i; n > 0) {
+    State s{LoadFirst(t.weight + i, n), LoadFirst(t.m + i, n), LoadFirst(t.v + i, n)};
+    Step<kNesterov>(c, LoadFirst(t.gradient + i, n), &s);
+    StoreFirst(t.weight + i, s.weight, n);
+    StoreFirst(t.m + i, s.m, n);
+    StoreFirst(t.v + i, s.v, n);
+  }
+}
+
+}  // namespace adam
+}  // namespace MAAM_ISA
+
+void MAAM_VARIANT(adam_update)(const AdamUpdate& p, const AdamParameter& parameter, int64_t begin, int64_t end) {
+  using namespace MAAM_ISA::adam;
+  p.nesterov ? Update<true>(p, parameter, begin, end) : Update<false>(p, parameter, begin, end);
+}
+
+}  // namespace maam

@@ -1,0 +1,140 @@
+"""Mean softmax cross-entropy with integer labels, and its gradient, by one kernel.
+
+    loss = mean_i [lse(x_i) - (1 - s) x_i[t_i] - s mean(x_i)]        lse: logarithm of the sum of exponentials
+    d x_i = (softmax(x_i) - (1 - s) onehot(t_i) - s / K) / count
+
+over the rows whose label is not ``ignore_index``; s is the label smoothing. Equal to ``ops.cross_entropy``, and for s = 0
+without ignored labels to ``nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")``.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, ops
+from mindspore.ops.primitive import constexpr
+
+from maam_ops import _native, _select
+from maam_ops._cell import FusedCell
+from maam_ops._check import check_cross_entropy
+
+OP = "cross_entropy"
+_SYMBOLS = ("CrossEntropy",)
+
+
+def reference(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, ignore_index: int = -100) -> Tensor:
+    """The definition in pure MindSpore ops; arguments and result as :func:`cross_entropy`.
+
+    It cannot look at the labels before it runs: one that is neither a class nor ignored gives NaN, not an error.
+    """
+    check_cross_entropy(OP, logits.shape, logits.dtype, labels.shape, labels.dtype, label_smoothing)
+    wide = logits.astype(ms.float64 if logits.dtype == ms.float64 else ms.float32)
+    shifted = wide - ops.stop_gradient(wide.max(-1, keepdims=True))
+    log_softmax = shifted - ops.log(ops.exp(shifted).sum(-1, keepdims=True))
+    classes = logits.shape[-1]
+    labels = labels.astype(ms.int32)
+    one_hot = ops.equal(labels.expand_dims(-1), ops.arange(classes).astype(ms.int32)).astype(wide.dtype)
+    # Products with 0 would make NaN of the logits -inf of masked classes.
+    picked = ops.where(one_hot > 0, log_softmax, ops.zeros_like(log_softmax)).sum(-1)
+    losses = -picked * (1 - label_smoothing)
+    if label_smoothing > 0:
+        losses = losses - log_softmax.mean(-1) * label_smoothing
+    known = ops.logical_and(labels >= 0, labels < classes)
+    losses = ops.where(known, losses, ops.full_like(losses, float("nan")))
+    counted = labels != ignore_index
+    losses = ops.where(counted, losses, ops.zeros_like(losses))
+    return losses.sum() / counted.astype(wide.dtype).sum()
+
+
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    impl: str = "auto",
+) -> Tensor:
+    """Mean cross-entropy of ``logits`` against the classes ``labels``.
+
+    The kernel computes loss and gradient together; what is left for the backward pass is a product with the incoming
+    gradient. It can be differentiated once.
+
+    Args:
+        logits: (B, K); float32, float16, bfloat16 (both computed in float32) or float64. -inf is a class ruled out.
+        labels: (B,), int32 (int64 is cast), 0 to K - 1 or ``ignore_index``.
+        label_smoothing: weight s of the uniform distribution, 0 to 1.
+        ignore_index: rows with this label count neither in the sum nor in its divisor.
+        impl: "auto", "native" or "reference".
+
+    Returns:
+        The loss, a scalar: float32, or float64 for float64 logits. NaN where no row counts (its gradient is 0).
+
+    Raises:
+        ValueError: shapes that do not fit, a smoothing outside [0, 1], or an unknown ``impl``.
+        TypeError: dtypes.
+        RuntimeError: a label that is neither a class nor ``ignore_index``, named with its row, when the kernel runs
+            (``ops.cross_entropy`` counts negative ones from the end or says infinity, depending on form and mode); the
+            implementation asked for is not available here.
+    """
+    check_cross_entropy(OP, logits.shape, logits.dtype, labels.shape, labels.dtype, label_smoothing)
+    if _chosen(impl) == "native":
+        return _run_native(logits, labels, label_smoothing, ignore_index)
+    return reference(logits, labels, label_smoothing=label_smoothing, ignore_index=ignore_index)
+
+
+class FusedCrossEntropy(FusedCell):
+    """Mean softmax cross-entropy with integer labels as one operator.
+
+    Args:
+        label_smoothing, ignore_index: see :func:`cross_entropy`.
+        impl: implementation, fixed for the life of the Cell; see ``maam_ops.explain``.
+
+    Inputs:
+        logits (B, K) and labels (B,).
+
+    Outputs:
+        The loss, a scalar.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0, ignore_index: int = -100, impl: str = "auto") -> None:
+        super().__init__(OP, impl)
+        self.label_smoothing = float(label_smoothing)
+        self.ignore_index = ignore_index
+
+    def construct(self, logits, labels):
+        return cross_entropy(
+            logits, labels, label_smoothing=self.label_smoothing, ignore_index=self.ignore_index, impl=self.impl
+        )
+
+    def extend_repr(self) -> str:
+        return f"label_smoothing={self.label_smoothing}, ignore_index={self.ignore_index}, impl={self.impl}"
+
+
+@constexpr
+def _chosen(impl):
+    return _select.choose(OP, impl).impl
+
+
+@constexpr
+def _constants(label_smoothing, ignore_index, double):
+    """How the options reach the kernel."""
+    return Tensor([label_smoothing], ms.float64 if double else ms.float32), Tensor([ignore_index], ms.int32)
+
+
+def _run_native(logits, labels, label_smoothing, ignore_index):
+    smoothing, ignore = _constants(label_smoothing, ignore_index, logits.dtype == ms.float64)
+    labels = labels if labels.dtype == ms.int32 else labels.astype(ms.int32)
+    return _NATIVE(smoothing, ignore, logits, labels)[0].reshape(())
+
+
+def _bprop(smoothing, ignore, logits, labels, out, dout):
+    gradient = out[1] * dout[0].astype(out[1].dtype)
+    return ops.zeros_like(smoothing), ops.zeros_like(ignore), gradient, ops.zeros_like(labels)
+
+
+_NATIVE = None
+if _native.missing_reason(_SYMBOLS) is None:
+    _NATIVE = _native.custom_op(
+        "CrossEntropy", ["label_smoothing", "ignore_index", "logits", "labels"], ["loss", "gradient"], _bprop
+    )
+
+_select.register(OP, _SYMBOLS)
