@@ -12,7 +12,7 @@ _core = pytest.importorskip("maam_ops._core", reason="the native kernels are not
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-_STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16, "float64": np.float64}
+_STORAGE = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16, "float64": np.float64, "int32": np.int32}
 _GUARD = 64  # elements on each side of an array
 _POISON = 0x7F  # a byte that makes NaN or a huge number in every dtype
 
