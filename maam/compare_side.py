@@ -29,7 +29,7 @@ from .data import ImageData, load_data
 from .data.pipeline import to_float
 from .errors import MaamError
 from .evaluate import make_forward, model_for
-from .train import Trainer, make_loss, make_step
+from .train import Trainer, make_loss, make_optimizer, make_step
 
 INFERENCE_REPEATS = 30
 
@@ -56,12 +56,12 @@ def measure(config: TrainConfig, data: ImageData) -> tuple[Side, dict[str, np.nd
     inference_seconds = _time_inference(trainer, images)
     ms.set_seed(config.seed)
     net = model_for(trainer.train_set, config.preset, config.impl, config.overrides)
-    optimizer = nn.Adam(net.trainable_params(), config.learning_rate, weight_decay=config.weight_decay)
-    arrays = _probe(net, images, labels)
+    optimizer = make_optimizer(net.trainable_params(), config.learning_rate, config.weight_decay, impl=config.impl)
+    arrays = _probe(net, images, labels, config.impl)
     net.set_train(False)
     kernels_inference = maam_ops.graph.count_kernels(net, images).total
     net.set_train(True)
-    kernels_step = maam_ops.graph.count_kernels(make_step(net, optimizer), images, labels).total
+    kernels_step = maam_ops.graph.count_kernels(make_step(net, optimizer, config.impl), images, labels).total
     last = trainer.rows[-1]
     side = Side(
         implementation=implementation,
@@ -107,13 +107,13 @@ def _time_inference(trainer: Trainer, images: Tensor) -> float:
     return statistics.median(seconds)
 
 
-def _probe(net: nn.Cell, images: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
+def _probe(net: nn.Cell, images: Tensor, labels: Tensor, impl: str) -> dict[str, np.ndarray]:
     """Logits in inference, then one training pass: its loss, every gradient, and the running statistics it leaves."""
     parameters = net.trainable_params()
     net.set_train(False)
     arrays = {"logits": make_forward(net)(images).asnumpy()}
     net.set_train(True)
-    gradients_of = ms.value_and_grad(make_loss(net), None, parameters, has_aux=True)
+    gradients_of = ms.value_and_grad(make_loss(net, impl), None, parameters, has_aux=True)
     (loss, _), gradients = gradients_of(images, labels)
     arrays["loss"] = loss.asnumpy()
     for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -20,6 +20,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+import maam_ops
+
 from . import checkpoint
 from .config import CHECKPOINT_NAME, METRICS_NAME, TrainConfig
 from .data import ImageData
@@ -57,9 +59,20 @@ class _Progress:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-def make_loss(net: nn.Cell) -> Step:
-    """(images, labels) -> (mean cross-entropy, logits)."""
-    cross_entropy = nn.CrossEntropyLoss()
+def make_optimizer(
+    parameters: list[Parameter], learning_rate: float, weight_decay: float, loss_scale: float = 1.0, impl: str = "auto"
+) -> nn.Adam:
+    """Adam with L2 weight decay; ``impl`` as in :func:`maam.create_model`, the states and their names are the same."""
+    if impl == "reference":
+        return nn.Adam(parameters, learning_rate, weight_decay=weight_decay, loss_scale=loss_scale)
+    return maam_ops.FusedAdam(
+        parameters, learning_rate, weight_decay=weight_decay, loss_scale=loss_scale, impl=impl
+    )
+
+
+def make_loss(net: nn.Cell, impl: str = "auto") -> Step:
+    """(images, labels) -> (mean cross-entropy, logits); ``impl`` as in :func:`maam.create_model`."""
+    cross_entropy = nn.CrossEntropyLoss() if impl == "reference" else maam_ops.FusedCrossEntropy(impl=impl)
 
     def loss(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = net(images).astype(ms.float32)
@@ -68,13 +81,13 @@ def make_loss(net: nn.Cell) -> Step:
     return loss
 
 
-def make_step(net: nn.Cell, optimizer: nn.Optimizer) -> Step:
+def make_step(net: nn.Cell, optimizer: nn.Optimizer, impl: str = "auto") -> Step:
     """One optimisation step, to be compiled as one graph: (images, labels) -> (loss, logits).
 
     The net must be in train mode when it is compiled. An optimizer with a `loss_scale` other than 1 gets gradients of
     the loss times that scale, which it divides by: small float16 gradients would vanish otherwise.
     """
-    loss = make_loss(net)
+    loss = make_loss(net, impl)
     scale = float(optimizer.loss_scale)
 
     def objective(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,13 +142,17 @@ class Trainer:
         self.net = model_for(self.train_set, config.preset, config.impl, config.overrides)
         if config.amp != "O0":
             self.net = ms.amp.auto_mixed_precision(self.net, config.amp)
-        self.optimizer = nn.Adam(
+        half = config.amp != "O0"
+        # Of parameters in half precision nn.Adam takes care, whatever the net runs.
+        impl = "auto" if half and config.impl == "native" else config.impl
+        self.optimizer = make_optimizer(
             self.net.trainable_params(),
             config.learning_rate,
-            weight_decay=config.weight_decay,
-            loss_scale=1.0 if config.amp == "O0" else LOSS_SCALE,
+            config.weight_decay,
+            LOSS_SCALE if half else 1.0,
+            impl,
         )
-        self._step = GraphStep(make_step(self.net, self.optimizer))
+        self._step = GraphStep(make_step(self.net, self.optimizer, config.impl))
         self.forward = make_forward(self.net)
         self._progress = _Progress()
         if resume is not None:

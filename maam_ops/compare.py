@@ -10,14 +10,15 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
-from maam_ops import _select, aggregate, aggregate_reduce, dense, maam, maam_deep, reduce
+from maam_ops import _select, adam, aggregate, aggregate_reduce, cross_entropy, dense, maam, maam_deep, reduce
 from maam_ops.explain import kernels_run
 
 # Largest error allowed, relative to the largest magnitude of the tensor: both sides round, in different orders.
 TOLERANCE = {ms.float64: 1e-12, ms.float32: 1e-5, ms.float16: 2e-3, ms.bfloat16: 1.6e-2}
 _NO_DOUBLE = (dense.OP, maam.OP, maam_deep.OP)
+_STEPS = 3  # of the optimizer
 _EPSILON = {ms.float64: 2.0**-52, ms.float32: 2.0**-23, ms.float16: 2.0**-10, ms.bfloat16: 2.0**-7}
 
 
@@ -279,12 +280,44 @@ def _case(op: str, shape: tuple[int, ...], branches: int, channels: int, dtype: 
         inputs = int(np.prod(shape[1:]))
         weight = Tensor(rng.standard_normal((channels, inputs)) / np.sqrt(inputs)).astype(wide)
         return compare(dense.dense, random(shape[0], inputs), weight, small[0], relu=True)
+    if op == cross_entropy.OP:
+        labels = Tensor(rng.integers(0, channels, shape[0]).astype(np.int32))
+        return compare(cross_entropy.cross_entropy, random(shape[0], channels), labels, label_smoothing=0.1)
+    if op == adam.OP:
+        return _adam_case(rng, (channels, shape[1]))
     if op in (maam.OP, maam_deep.OP):
         return _module_case(op, rng, random(shape[0], 3, 2 * shape[2], 2 * shape[3]), alpha, shape[1], small)
     weight = Tensor(rng.standard_normal((channels, shape[1], 1, 1)) / np.sqrt(shape[1])).astype(wide)
     if op == reduce.OP:
         return compare(reduce.reduce, tensors[0], weight, *small, training=True)
     return compare(aggregate_reduce.aggregate_reduce, alpha, tensors, weight, *small, training=True)
+
+
+def _adam_case(rng: np.random.Generator, shape: tuple[int, ...]) -> Report:
+    """A few steps on two parameters, float32 whatever the data: they and the states that the steps leave."""
+    start = [rng.standard_normal(extents).astype(np.float32) for extents in (shape, shape[:1])]
+    gradients = [tuple(Tensor(rng.standard_normal(v.shape).astype(np.float32)) for v in start) for _ in range(_STEPS)]
+
+    def state_after(impl: str) -> tuple[str, list[Parameter]]:
+        parameters = [Parameter(Tensor(value.copy()), name=name) for name, value in zip("wb", start, strict=True)]
+        optimizer = adam.FusedAdam(parameters, 1e-2, weight_decay=1e-2, impl=impl)
+        for step in gradients:
+            optimizer(step)
+        return optimizer.impl, [*parameters, *optimizer.moment1, *optimizer.moment2]
+
+    states: list[tuple[str, list[Parameter]]] = []
+
+    def run() -> list[Parameter]:
+        states.append(state_after(_select.AUTO))
+        return states[0][1]
+
+    kernels = kernels_run(run)
+    impl, got = states[0]
+    _, expected = state_after(_select.REFERENCE)
+    rows = [
+        difference(f"{left.name} after {_STEPS} steps", left, right) for left, right in zip(got, expected, strict=True)
+    ]
+    return Report(adam.OP, impl, kernels, rows)
 
 
 def _module_case(

@@ -35,9 +35,10 @@ def reference(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, i
     one_hot = ops.equal(labels.expand_dims(-1), ops.arange(classes).astype(ms.int32)).astype(wide.dtype)
     # Products with 0 would make NaN of the logits -inf of masked classes.
     picked = ops.where(one_hot > 0, log_softmax, ops.zeros_like(log_softmax)).sum(-1)
-    losses = -picked * (1 - label_smoothing)
+    smoothing, _ = _constants(label_smoothing, ignore_index, logits.dtype == ms.float64)
+    losses = -picked * (1 - smoothing)
     if label_smoothing > 0:
-        losses = losses - log_softmax.mean(-1) * label_smoothing
+        losses = losses - log_softmax.mean(-1) * smoothing
     known = ops.logical_and(labels >= 0, labels < classes)
     losses = ops.where(known, losses, ops.full_like(losses, float("nan")))
     counted = labels != ignore_index

@@ -8,6 +8,10 @@ namespace adam {
 
 using V = F32;
 
+// How far ahead the streams are asked for, in elements: the CPU's own prefetching stops at each 4 KiB page, which took a
+// third of the time.
+constexpr int64_t kAhead = 256;
+
 struct State {
   V weight, m, v;
 };
@@ -38,6 +42,10 @@ static void Update(const AdamUpdate& p, const AdamParameter& t, int64_t begin, i
   const Constants c(p, t.decay);
   int64_t i = begin;
   for (; i + V::kLanes <= end; i += V::kLanes) {
+    __builtin_prefetch(t.weight + i + kAhead);
+    __builtin_prefetch(t.m + i + kAhead);
+    __builtin_prefetch(t.v + i + kAhead);
+    __builtin_prefetch(t.gradient + i + kAhead);
     State s{Load(t.weight + i), Load(t.m + i), Load(t.v + i)};
     Step<kNesterov>(c, Load(t.gradient + i), &s);
     Store(t.weight + i, s.weight);

@@ -77,9 +77,9 @@ static void Rows(const CrossEntropy& p, int64_t begin, int64_t end, double scale
       sums = Add(sums, e);
     }
     const double sum = SumLanes(sums);
-    const double lse = static_cast<double>(largest) + __builtin_log(sum);
-    losses[r] = (1 - smoothing) * (lse - static_cast<double>(target));
-    if (smoothing > 0) losses[r] += smoothing * (lse - mean);
+    const double above = __builtin_log(sum);  // of the largest logit, which may be large: differences of logits are exact
+    losses[r] = (1 - smoothing) * (above + (static_cast<double>(largest) - static_cast<double>(target)));
+    if (smoothing > 0) losses[r] += smoothing * (above + (static_cast<double>(largest) - mean));
     const V times = Set(static_cast<float>(scale / sum));
     for (int64_t i = 0; i < classes; i += V::kLanes) Store(row + i, Sub(Mul(Load(row + i), times), Set(share)));
     row[label] -= static_cast<float>((1 - smoothing) * scale);

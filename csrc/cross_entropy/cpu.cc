@@ -36,10 +36,10 @@ void DoubleRows(const CrossEntropy& p, int64_t begin, int64_t end, double scale,
       sum += gradient[i] = std::exp(x[i] - largest);
       total += x[i];
     }
-    const double lse = largest + std::log(sum);
+    const double above = std::log(sum);
     const double classes = static_cast<double>(p.classes);
-    losses[r] = (1 - p.smoothing) * (lse - x[p.labels[r]]);
-    if (p.smoothing > 0) losses[r] += p.smoothing * (lse - total / classes);
+    losses[r] = (1 - p.smoothing) * (above + (largest - x[p.labels[r]]));
+    if (p.smoothing > 0) losses[r] += p.smoothing * (above + (largest - total / classes));
     for (int64_t i = 0; i < p.classes; ++i) gradient[i] = (gradient[i] / sum - p.smoothing / classes) * scale;
     gradient[p.labels[r]] -= (1 - p.smoothing) * scale;
   }

@@ -169,6 +169,18 @@ class Maam(nn.Cell):
         # After every plain cell exists: a fused cell draws random numbers too, which would shift the initial values.
         if impl != "reference":
             self.maam.fuse(config, impl)
+            self._fuse_classifier(impl)
+
+    def _fuse_classifier(self, impl: str) -> None:
+        """Dense layers, the first with its ReLU, as fused operators in the places of the plain ones."""
+        flatten, hidden, _, output = self.classifier
+        with _names_kept(self):
+            self.classifier = nn.SequentialCell(
+                flatten,
+                maam_ops.FusedDense.from_cell(hidden, relu=True, impl=impl),
+                nn.Identity(),
+                maam_ops.FusedDense.from_cell(output, impl=impl),
+            )
 
     def construct(self, x: Tensor) -> Tensor:
         return self.classifier(self.maam(x))

@@ -17,6 +17,7 @@ _STORAGE = {
     "float16": np.float16,
     "bfloat16": np.uint16,
     "float64": np.float64,
+    "int32": np.int32,
     "uint8": np.uint8,
 }
 _GUARD = 64  # elements on each side of an array

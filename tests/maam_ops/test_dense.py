@@ -45,6 +45,36 @@ def test_forward_and_gradients_are_those_of_the_layer(mode, impl, has_bias, relu
     assert {name.split("/")[0] for name in ran} == (kernels if impl == "native" else set())
 
 
+class Classifier(nn.Cell):
+    """Two layers, with and without ReLU, and the gradients of their parameters."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.layers = nn.SequentialCell(first, second)
+        self.gradient = ops.GradOperation(get_by_list=True)
+        self.wanted = ms.ParameterTuple(self.layers.trainable_params())
+
+    def construct(self, x):
+        return self.gradient(self.layers, self.wanted)(x)
+
+
+def test_layers_with_and_without_relu_in_one_net_keep_their_own_gradients(mode):
+    plain = [nn.Dense(20, 30, activation="relu"), nn.Dense(30, 5)]
+    x, results, kernels = tensor(8, 20), [], {}
+
+    def run():
+        net = Classifier(*(maam_ops.FusedDense.from_cell(layer, impl="native") for layer in plain))
+        results.extend(net(x))
+        return results
+
+    kernels = kernels_run(run)
+    for got, expected in zip(results, Classifier(*plain)(x), strict=True):
+        np.testing.assert_allclose(got.asnumpy(), expected.asnumpy(), rtol=1e-5, atol=1e-5)
+    if mode == "graph":  # which leaves out what nobody reads: the net's output and the gradient of its input
+        calls = {name.split("/")[0]: count for name, count in kernels.items()}
+        assert calls == {"dense_forward": 1, "dense_input_gradient": 1, "dense_parameter_gradients": 2}
+
+
 def test_parameters_and_activation_are_taken_over(pynative):
     layer = nn.Dense(4, 3, activation="relu")
     fused = maam_ops.FusedDense.from_cell(layer)

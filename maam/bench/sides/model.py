@@ -10,7 +10,7 @@ import maam_ops.graph
 from ...evaluate import make_forward
 from ...models import create_model
 from ...models.config import PRESETS
-from ...train import GraphStep, make_step
+from ...train import GraphStep, make_optimizer, make_step
 from .. import cases
 from ..cases import Arrays, Case
 from . import Candidate, Prepared, mindspore
@@ -22,12 +22,13 @@ def prepare(case: Case, inputs: Arrays, *, fused: bool, graph_kernel: bool = Fal
     """The model of the case from one seed: the same weights on every side."""
     mindspore.configure(graph_kernel=graph_kernel)
     ms.set_seed(0)
-    net = create_model(case.preset, impl="native" if fused else "reference")
-    build = _inference if isinstance(case, cases.ModelInference) else _step
-    return build(net, Tensor(inputs["images"]), Tensor(inputs["labels"]))
+    impl = "native" if fused else "reference"
+    net = create_model(case.preset, impl=impl)
+    images, labels = Tensor(inputs["images"]), Tensor(inputs["labels"])
+    return _inference(net, images) if isinstance(case, cases.ModelInference) else _step(net, images, labels, impl)
 
 
-def _inference(net: nn.Cell, images: Tensor, labels: Tensor) -> Prepared:
+def _inference(net: nn.Cell, images: Tensor) -> Prepared:
     net.set_train(False)
     forward = make_forward(net)
 
@@ -37,11 +38,11 @@ def _inference(net: nn.Cell, images: Tensor, labels: Tensor) -> Prepared:
     return Prepared({"": Candidate(run)}, _facts(run, net, images))
 
 
-def _step(net: nn.Cell, images: Tensor, labels: Tensor) -> Prepared:
+def _step(net: nn.Cell, images: Tensor, labels: Tensor, impl: str) -> Prepared:
     """Forward, loss, backward and Adam with weight decay, as `maam train` runs it."""
     net.set_train(True)
-    optimizer = nn.Adam(net.trainable_params(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    step = make_step(net, optimizer)
+    optimizer = make_optimizer(net.trainable_params(), LEARNING_RATE, WEIGHT_DECAY, impl=impl)
+    step = make_step(net, optimizer, impl)
     compiled = GraphStep(step)
 
     def run() -> Arrays:
