@@ -56,6 +56,15 @@ def reproduce(
         Path | None,
         typer.Option(metavar="FOLDER", help="Take the runs from the YAML files of this folder.", show_default=False),
     ] = None,
+    torch_python: Annotated[
+        Path | None,
+        typer.Option(
+            "--torch",
+            metavar="PYTHON",
+            help="For claims: the interpreter of an environment with PyTorch, where this one has none.",
+            show_default=False,
+        ),
+    ] = None,
     from_results: Annotated[
         bool, typer.Option("--from-results", help="Train and measure nothing: report on the results that are there.")
     ] = False,
@@ -72,7 +81,7 @@ def reproduce(
     chosen = settings.choose(known, target.value, run)
     if not from_results:
         with held_interrupts() as interrupted:
-            _train(target.value, data, out, results, parse_seeds(seeds), chosen, interrupted)
+            _train(target.value, data, out, results, parse_seeds(seeds), chosen, torch_python, interrupted)
     for path in report.write(results, out, known):
         typer.echo(f"wrote {path}")
 
@@ -95,6 +104,7 @@ def _train(
     results: Path,
     seeds: Sequence[int],
     runs: Sequence[Run],
+    torch_python: Path | None,
     interrupted: Callable[[], bool],
 ) -> None:
     from ..data import load_data
@@ -113,7 +123,7 @@ def _train(
         if target in ("claims", "all"):
             from ..reproduce import claims
 
-            claims.measure_all(data, results, typer.echo, interrupted)
+            claims.measure_all(results, typer.echo, interrupted, torch_python)
 
 
 def _train_jobs(left: list[Job], places: Places, data_name: str, lock: int, interrupted: Callable[[], bool]) -> None:
