@@ -34,7 +34,8 @@ class TrainConfig:
         cutout: side in pixels of a square that is blackened at a random place of each training image (0 = none).
         amp: level of `mindspore.amp.auto_mixed_precision`: "O0" float32, "O2" float16 with float32 batch norm,
             "O3" float16.
-        test_flip: average the logits of each test image and its mirror image; only where the data allow flips.
+        test_flip: at the end of the run, average the logits of each test image and its mirror image; only where the
+            data allow flips.
         patience, min_improvement: stop once the lowest training loss of the last `patience` epochs is not at least
             the share `min_improvement` below the lowest before them (patience 0 = never). Test data play no part.
         hold_out: take the last so many training images out of training and evaluate on them instead of the test set.

@@ -230,16 +230,17 @@ class Trainer:
         self._rate = config.learning_rate * rate_at(config.schedule, config.warmup, step, config.epochs * self.steps)
         self.optimizer.learning_rate.set_data(Tensor(self._rate, ms.float32))
 
-    def logits(self, data: ImageSet) -> np.ndarray:
-        """Logits of all images of `data`, with averaged weights and mirrored images where the settings say so."""
+    def logits(self, data: ImageSet, flip: bool) -> np.ndarray:
+        """Logits of all images of `data`, with averaged weights where the settings say so; `flip` as in `predict`."""
         self.net.set_train(False)
         config = self.config
         with self._average.applied() if self._average else contextlib.nullcontext():
-            return predict(self.forward, data, config.batch_size, config.num_workers, flip=config.test_flip)
+            return predict(self.forward, data, config.batch_size, config.num_workers, flip=flip)
 
     def evaluate(self) -> Metrics:
-        """Figures over the test set."""
-        return score(self.logits(self.test_set), self.test_set.labels)
+        """Figures over the test set; mirrored images, which cost as much again, only at the end of the run."""
+        last = self._progress.step >= self.config.epochs * self.steps
+        return score(self.logits(self.test_set, self.config.test_flip and last), self.test_set.labels)
 
     def _finish_epoch(self) -> EpochRow:
         progress = self._progress

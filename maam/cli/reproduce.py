@@ -74,16 +74,17 @@ def reproduce(
     Stop it at any time, by Ctrl-C or otherwise: the same command continues at the last finished epoch or later. Without
     --data the runs train on the embedded digits, which checks the machinery and says nothing about the paper.
     """
-    from ..reproduce import report, settings
+    # Before NumPy is imported, too: its threads would take the Ctrl-C that this one holds back.
+    with held_interrupts() as interrupted:
+        from ..reproduce import report, settings
 
-    report.require()
-    known = settings.load_runs(runs or settings.RUNS)
-    chosen = settings.choose(known, target.value, run)
-    if not from_results:
-        with held_interrupts() as interrupted:
+        report.require()
+        known = settings.load_runs(runs or settings.RUNS)
+        chosen = settings.choose(known, target.value, run)
+        if not from_results:
             _train(target.value, data, out, results, parse_seeds(seeds), chosen, torch_python, interrupted)
-    for path in report.write(results, out, known):
-        typer.echo(f"wrote {path}")
+        for path in report.write(results, out, known):
+            typer.echo(f"wrote {path}")
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -24,6 +24,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 GOALS = "accuracy of at least 90 %, at most 2.34 M parameters, at most 3 hours of training on 2 cores"
 # Points by which an accuracy may differ from the paper's and still count as the same; seeds alone differ by half of it.
 SAME = 1.0
+# Where seeds differ a lot, at most this many points count as the same.
+SAME_AT_MOST = 3.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Ma
         base = _mean([100 * result.scores["accuracy"] for result in found.get(run.of, ())])
     difference = mean["accuracy"] - base if results and base is not None else None
     epochs = sorted({int(result.summary["epochs"]) for result in results})
-    verdict = _verdict(run, difference, spread["accuracy"], len(results))
+    verdict = _verdict(difference, spread["accuracy"], len(results))
     of = runs[run.of].title if run.of in runs else ""
     return Row(
         run=run,
@@ -160,13 +162,13 @@ def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Ma
     )
 
 
-def _verdict(run: Run, difference: float | None, spread: float, seeds: int) -> str:
+def _verdict(difference: float | None, spread: float, seeds: int) -> str:
     """ "none", "alone" (nothing to compare with), "same", "higher" or "lower"."""
     if seeds == 0:
         return "none"
     if difference is None:
         return "alone"
-    if abs(difference) <= max(SAME, 2 * spread):
+    if abs(difference) <= min(max(SAME, 2 * spread), SAME_AT_MOST):
         return "same"
     return "higher" if difference > 0 else "lower"
 

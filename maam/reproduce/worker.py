@@ -111,7 +111,8 @@ def save_result(trainer: Trainer, data: ImageData, run: str, folder: Path, resul
     from . import results as files
 
     test, rows = trainer.test_set, trainer.rows
-    logits = trainer.logits(test)
+    flip = trainer.config.test_flip
+    logits = trainer.logits(test, flip)
     # The test set as the authors' code evaluates it: cropped and mirrored at random like a training image.
     augmented = replace(test, images=augment(test.images, _rng(trainer), test.crop_padding, test.flip))
     labels = list(range(data.num_classes))
@@ -119,7 +120,7 @@ def save_result(trainer: Trainer, data: ImageData, run: str, folder: Path, resul
         "run": run,
         "seed": trainer.config.seed,
         "test": asdict(score(logits, test.labels)),
-        "augmented_test": asdict(score(trainer.logits(augmented), test.labels)),
+        "augmented_test": asdict(score(trainer.logits(augmented, flip), test.labels)),
         "parameters": sum(parameter.size for parameter in trainer.net.trainable_params()),
         "epochs": len(rows),
         "stopped_early": trainer.stopped_early,

@@ -14,8 +14,8 @@ from pathlib import Path
 from ...bench.machine import describe
 from ...errors import MaamError
 from ...files import atomic_path
-from .judge import Claim, judge
 from .figures import Figures, measure
+from .judge import Claim, judge
 
 CLAIMS_NAME = "claims.json"
 THREADS = 2
