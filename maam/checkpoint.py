@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ class Checkpoint:
     parameters: dict[str, Parameter]
     meta: dict[str, Any] | None
 
+    def only(self, prefix: str) -> Checkpoint:
+        """The entries whose name begins with `prefix`, without it."""
+        entries = {name: value for name, value in self.parameters.items() if name.startswith(prefix)}
+        return replace(self, parameters={name.removeprefix(prefix): value for name, value in entries.items()})
+
     def load_into(self, targets: Iterable[Parameter]) -> None:
         """Copy values into `targets` by name; entries of the file without a target are ignored.
 
@@ -53,13 +58,23 @@ class Checkpoint:
 
 
 def save(path: Path, parameters: Iterable[Parameter], meta: dict[str, Any]) -> None:
-    """Write `parameters` (once per name) and the JSON-able `meta` to `path`, replacing it in one step."""
+    """Write `parameters` (once per name) and the JSON-able `meta` to `path`, replacing it in one step.
+
+    Raises:
+        MaamError: it could not be written, on a full disk for example; what was at `path` before is still there.
+    """
     # The meta entry goes first: a file that was cut off anywhere behind it is known for ours, and must end with a CRC.
     text = Tensor(np.frombuffer(json.dumps(meta).encode(), np.uint8))
     values = {_META: text, **{parameter.name: parameter for parameter in parameters}}
     entries = [{"name": name, "data": value} for name, value in values.items()]
-    with atomic_path(path) as temporary:
-        ms.save_checkpoint(entries, str(temporary), crc_check=True)
+    try:
+        with atomic_path(path) as temporary:
+            ms.save_checkpoint(entries, str(temporary), crc_check=True)
+    except (OSError, RuntimeError) as error:
+        raise MaamError(
+            f"checkpoint {path}: cannot be written ({error}); the one before is kept. Free some space, or take another "
+            "folder, and continue from there"
+        ) from error
 
 
 def load(path: str | Path) -> Checkpoint:

@@ -56,12 +56,12 @@ def measure(config: TrainConfig, data: ImageData) -> tuple[Side, dict[str, np.nd
     inference_seconds = _time_inference(trainer, images)
     ms.set_seed(config.seed)
     net = model_for(trainer.train_set, config.preset, config.impl, config.overrides)
-    optimizer = make_optimizer(net.trainable_params(), config.learning_rate, config.weight_decay, impl=config.impl)
+    optimizer = make_optimizer(net.trainable_params(), config)
     arrays = _probe(net, images, labels, config.impl)
     net.set_train(False)
     kernels_inference = maam_ops.graph.count_kernels(net, images).total
     net.set_train(True)
-    kernels_step = maam_ops.graph.count_kernels(make_step(net, optimizer, config.impl), images, labels).total
+    kernels_step = maam_ops.graph.count_kernels(make_step(net, optimizer, impl=config.impl), images, labels).total
     last = trainer.rows[-1]
     side = Side(
         implementation=implementation,
@@ -113,7 +113,7 @@ def _probe(net: nn.Cell, images: Tensor, labels: Tensor, impl: str) -> dict[str,
     net.set_train(False)
     arrays = {"logits": make_forward(net)(images).asnumpy()}
     net.set_train(True)
-    gradients_of = ms.value_and_grad(make_loss(net, impl), None, parameters, has_aux=True)
+    gradients_of = ms.value_and_grad(make_loss(net, impl=impl), None, parameters, has_aux=True)
     (loss, _), gradients = gradients_of(images, labels)
     arrays["loss"] = loss.asnumpy()
     for parameter, gradient in zip(parameters, gradients, strict=True):

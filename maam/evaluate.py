@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from . import averaging
 from .checkpoint import Checkpoint
 from .data import ImageSet
 from .data.pipeline import NUM_WORKERS, eval_batches, iterate
 from .errors import MaamError
 from .models import create_model
+
+_MIX = "maam.fusion.attn_weights"
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,20 @@ def make_forward(net: nn.Cell) -> Callable[[Tensor], Tensor]:
 
 
 def predict(
-    forward: Callable[[Tensor], Tensor], data: ImageSet, batch_size: int = 64, num_workers: int = NUM_WORKERS
+    forward: Callable[[Tensor], Tensor],
+    data: ImageSet,
+    batch_size: int = 64,
+    num_workers: int = NUM_WORKERS,
+    flip: bool = False,
 ) -> np.ndarray:
-    """Logits float32 (len(data), num_classes) of all images in their order."""
+    """Logits float32 (len(data), num_classes) of all images in their order.
+
+    With `flip`, and where a mirrored image of `data` still shows its class, the mean over each image and its mirror.
+    """
+    if flip and data.flip:
+        mirrored = replace(data, images=np.ascontiguousarray(data.images[..., ::-1]))
+        both = [predict(forward, version, batch_size, num_workers) for version in (data, mirrored)]
+        return (both[0] + both[1]) / 2
     batch_size = min(batch_size, len(data))
     parts = []
     for images, _ in iterate(eval_batches(data, batch_size, num_workers=num_workers)):
@@ -68,10 +82,20 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Metrics:
     return Metrics(loss, float(accuracy_score(labels, predicted)), float(precision), float(recall), float(f1))
 
 
-def evaluate(net: nn.Cell, data: ImageSet, batch_size: int = 64) -> Metrics:
-    """:class:`Metrics` of `net` in inference mode on all images of `data`."""
+def evaluate(net: nn.Cell, data: ImageSet, batch_size: int = 64, flip: bool = False) -> Metrics:
+    """:class:`Metrics` of `net` in inference mode on all images of `data`; `flip` as for :func:`predict`."""
     net.set_train(False)
-    return score(predict(make_forward(net), data, batch_size), data.labels)
+    return score(predict(make_forward(net), data, batch_size, flip=flip), data.labels)
+
+
+def mix_weights(net: nn.Cell) -> list[float]:
+    """softmax(alpha), the share of each branch of a MAAM classifier; empty for a model without such."""
+    for parameter in net.get_parameters():
+        if parameter.name == _MIX:
+            alpha = parameter.asnumpy().astype(np.float64).ravel()
+            shares = np.exp(alpha - alpha.max())
+            return (shares / shares.sum()).tolist()
+    return []
 
 
 def model_for(data: ImageSet, preset: str, impl: str, overrides: dict[str, Any]) -> nn.Cell:
@@ -89,7 +113,7 @@ def model_for(data: ImageSet, preset: str, impl: str, overrides: dict[str, Any])
 
 
 def restore_model(checkpoint: Checkpoint, data: ImageSet, impl: str = "auto", preset: str | None = None) -> nn.Cell:
-    """The trained model of a checkpoint, ready for images like those of `data`.
+    """The trained model of a checkpoint, ready for images like those of `data`; with averaged weights, if it has them.
 
     Args:
         checkpoint: written by ``maam train``, or by `mindspore.save_checkpoint` together with `preset`.
@@ -102,5 +126,7 @@ def restore_model(checkpoint: Checkpoint, data: ImageSet, impl: str = "auto", pr
     if preset is None:
         raise MaamError(f"checkpoint {checkpoint.path}: it does not say which model it belongs to; name its --preset")
     net = model_for(data, preset, impl, config.get("overrides", {}))
+    if config.get("ema"):
+        checkpoint = checkpoint.only(averaging.PREFIX)
     checkpoint.load_into(net.get_parameters())
     return net

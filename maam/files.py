@@ -17,6 +17,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        # Onto the disk before the old file goes: a rename can outlive a crash of the machine that the content does not.
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        # Where MindSpore writes a checkpoint before it gives it the name that was asked for.
+        temporary.with_suffix(".tmp").unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what :func:`atomic_path` left in `folder` when its process was killed; no other may be at work there."""
+    for path in folder.glob(".*.[0-9]*.*"):
+        path.unlink(missing_ok=True)

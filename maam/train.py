@@ -7,72 +7,38 @@ finished epoch). Both are replaced in one step, so a run can be killed at any mo
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor, nn, ops
 
 import maam_ops
 
-from . import checkpoint
+from . import averaging, checkpoint
 from .config import CHECKPOINT_NAME, METRICS_NAME, TrainConfig
-from .data import ImageData
+from .data import ImageData, ImageSet
 from .data.pipeline import iterate, steps_per_epoch, train_batches
 from .errors import MaamError
-from .evaluate import make_forward, model_for, predict, score
-from .files import atomic_path
+from .evaluate import Metrics, make_forward, mix_weights, model_for, predict, score
+from .history import EpochRow, Progress, write_rows
+from .schedule import is_flat, rate_at
 
 LOSS_SCALE = 1024.0
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class EpochRow:
-    """One line of `metrics.csv`; training figures are over the augmented images, as they were seen."""
-
-    epoch: int
-    step: int
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    seconds: float
-    images_per_second: float
-
-
-@dataclass
-class _Progress:
-    """What the loop must remember between steps, apart from the parameters."""
-
-    step: int = 0
-    loss_sum: float = 0.0
-    correct: int = 0
-    seconds: float = 0.0
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-
-def make_optimizer(
-    parameters: list[Parameter], learning_rate: float, weight_decay: float, loss_scale: float = 1.0, impl: str = "auto"
-) -> nn.Adam:
-    """Adam with L2 weight decay; ``impl`` as in :func:`maam.create_model`, the states and their names are the same."""
-    if impl == "reference":
-        return nn.Adam(parameters, learning_rate, weight_decay=weight_decay, loss_scale=loss_scale)
-    return maam_ops.FusedAdam(
-        parameters, learning_rate, weight_decay=weight_decay, loss_scale=loss_scale, impl=impl
-    )
-
-
-def make_loss(net: nn.Cell, impl: str = "auto") -> Step:
+def make_loss(net: nn.Cell, label_smoothing: float = 0.0, impl: str = "auto") -> Step:
     """(images, labels) -> (mean cross-entropy, logits); ``impl`` as in :func:`maam.create_model`."""
-    cross_entropy = nn.CrossEntropyLoss() if impl == "reference" else maam_ops.FusedCrossEntropy(impl=impl)
+    if impl == "reference":
+        cross_entropy = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    else:
+        cross_entropy = maam_ops.FusedCrossEntropy(label_smoothing=label_smoothing, impl=impl)
 
     def loss(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = net(images).astype(ms.float32)
@@ -81,14 +47,34 @@ def make_loss(net: nn.Cell, impl: str = "auto") -> Step:
     return loss
 
 
-def make_step(net: nn.Cell, optimizer: nn.Optimizer, impl: str = "auto") -> Step:
+def make_optimizer(parameters: Iterable[Parameter], config: TrainConfig) -> nn.Optimizer:
+    """Adam as `config` says. Its `learning_rate` is a Parameter, which a schedule sets before each step.
+
+    MindSpore's AdamWeightDecay, which "decoupled" takes, does not correct the bias of young moments: its first steps
+    are up to three times as long, so it wants a warm-up.
+    """
+    parameters = list(parameters)
+    if config.decay == "decoupled":
+        return nn.AdamWeightDecay(parameters, config.learning_rate, eps=1e-8, weight_decay=config.weight_decay)
+    half = config.amp != "O0"
+    options = {"weight_decay": config.weight_decay, "loss_scale": LOSS_SCALE if half else 1.0}
+    if config.impl == "reference":
+        return nn.Adam(parameters, config.learning_rate, **options)
+    # Parameters in half precision are nn.Adam's, whatever the net runs.
+    return maam_ops.FusedAdam(parameters, config.learning_rate, impl="auto" if half else config.impl, **options)
+
+
+def make_step(
+    net: nn.Cell, optimizer: nn.Optimizer, label_smoothing: float = 0.0, clip_norm: float = 0.0, impl: str = "auto"
+) -> Step:
     """One optimisation step, to be compiled as one graph: (images, labels) -> (loss, logits).
 
     The net must be in train mode when it is compiled. An optimizer with a `loss_scale` other than 1 gets gradients of
     the loss times that scale, which it divides by: small float16 gradients would vanish otherwise.
     """
-    loss = make_loss(net, impl)
+    loss = make_loss(net, label_smoothing, impl)
     scale = float(optimizer.loss_scale)
+    longest = clip_norm * scale
 
     def objective(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         value, logits = loss(images, labels)
@@ -99,6 +85,8 @@ def make_step(net: nn.Cell, optimizer: nn.Optimizer, impl: str = "auto") -> Step
 
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         (value, logits), gradients = gradients_of(images, labels)
+        if longest > 0:
+            gradients = ops.clip_by_global_norm(gradients, longest)
         optimizer(gradients)
         return value if scale == 1.0 else value / scale, logits
 
@@ -133,7 +121,11 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, data: ImageData, resume: checkpoint.Checkpoint | None = None) -> None:
         self.config = config
+        if config.hold_out:
+            data = data.held_out(config.hold_out)
         self.train_set = data.train.head(config.train_images)
+        if not config.augment:
+            self.train_set = replace(self.train_set, crop_padding=0, flip=False)
         self.test_set = data.test.head(config.test_images)
         self.steps = steps_per_epoch(self.train_set, config.batch_size)
         self.data_name = data.name
@@ -142,19 +134,14 @@ class Trainer:
         self.net = model_for(self.train_set, config.preset, config.impl, config.overrides)
         if config.amp != "O0":
             self.net = ms.amp.auto_mixed_precision(self.net, config.amp)
-        half = config.amp != "O0"
-        # Of parameters in half precision nn.Adam takes care, whatever the net runs.
-        impl = "auto" if half and config.impl == "native" else config.impl
-        self.optimizer = make_optimizer(
-            self.net.trainable_params(),
-            config.learning_rate,
-            config.weight_decay,
-            LOSS_SCALE if half else 1.0,
-            impl,
-        )
-        self._step = GraphStep(make_step(self.net, self.optimizer, config.impl))
+        self.optimizer = make_optimizer(self.net.trainable_params(), config)
+        step = make_step(self.net, self.optimizer, config.label_smoothing, config.clip_norm, config.impl)
+        self._step = GraphStep(step)
         self.forward = make_forward(self.net)
-        self._progress = _Progress()
+        self._average = averaging.WeightAverage(self.net.get_parameters(), config.ema) if config.ema else None
+        self._scheduled = config.schedule != "constant" or config.warmup > 0
+        self._rate = config.learning_rate
+        self._progress = Progress()
         if resume is not None:
             self._restore(resume)
 
@@ -170,8 +157,15 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done."""
-        return self._progress.step >= self.config.epochs * self.steps
+        """Whether all epochs are done, or the training loss is flat by the rule of the settings."""
+        return self._progress.step >= self.config.epochs * self.steps or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the training loss has become flat; known at the end of an epoch."""
+        losses = [row["train_loss"] for row in self._progress.rows]
+        whole = self._progress.step == len(losses) * self.steps
+        return whole and is_flat(losses, self.config.patience, self.config.min_improvement)
 
     def fit(
         self,
@@ -211,12 +205,14 @@ class Trainer:
             seed=config.seed,
             epoch=epoch,
             start=start,
+            cutout=config.cutout,
             num_workers=config.num_workers,
         )
         self.net.set_train(True)
         stopped = False
         began = time.perf_counter()
         for images, labels in iterate(batches):
+            self._set_rate(progress.step)
             loss, logits = self._step(Tensor(images), Tensor(labels))
             value = float(loss.asnumpy())
             if not math.isfinite(value):
@@ -224,6 +220,8 @@ class Trainer:
             progress.loss_sum += value
             progress.correct += int(np.sum(logits.asnumpy().argmax(axis=1) == labels))
             progress.step += 1
+            if self._average is not None:
+                self._average.update(progress.step)
             if on_step is not None:
                 on_step(progress.step, value)
             stopped = stop()
@@ -232,12 +230,30 @@ class Trainer:
         progress.seconds += time.perf_counter() - began
         return stopped
 
+    def _set_rate(self, step: int) -> None:
+        """The learning rate of step `step`, counted from 0. A Parameter of the graph, so no kernel computes it."""
+        if not self._scheduled:
+            return
+        config = self.config
+        self._rate = config.learning_rate * rate_at(config.schedule, config.warmup, step, config.epochs * self.steps)
+        self.optimizer.learning_rate.set_data(Tensor(self._rate, ms.float32))
+
+    def logits(self, data: ImageSet, flip: bool) -> np.ndarray:
+        """Logits of all images of `data`, with averaged weights where the settings say so; `flip` as in `predict`."""
+        self.net.set_train(False)
+        config = self.config
+        with self._average.applied() if self._average else contextlib.nullcontext():
+            return predict(self.forward, data, config.batch_size, config.num_workers, flip=flip)
+
+    def evaluate(self) -> Metrics:
+        """Figures over the test set; mirrored images, which cost as much again, only at the end of the run."""
+        last = self._progress.step >= self.config.epochs * self.steps
+        return score(self.logits(self.test_set, self.config.test_flip and last), self.test_set.labels)
+
     def _finish_epoch(self) -> EpochRow:
         progress = self._progress
         images = self.steps * self.config.batch_size
-        self.net.set_train(False)
-        logits = predict(self.forward, self.test_set, self.config.batch_size, self.config.num_workers)
-        test = score(logits, self.test_set.labels)
+        test = self.evaluate()
         row = EpochRow(
             epoch=progress.step // self.steps,
             step=progress.step,
@@ -247,17 +263,20 @@ class Trainer:
             test_accuracy=test.accuracy,
             seconds=progress.seconds,
             images_per_second=images / progress.seconds,
+            learning_rate=self._rate,
+            mix_weights=" ".join(f"{weight:.6f}" for weight in mix_weights(self.net)),
         )
-        self._progress = _Progress(step=progress.step, rows=[*progress.rows, asdict(row)])
+        self._progress = Progress(step=progress.step, rows=[*progress.rows, asdict(row)])
         return row
 
     def _state(self) -> list[Parameter]:
-        return [*self.net.get_parameters(), *self.optimizer.get_parameters()]
+        average = [] if self._average is None else self._average.entries()
+        return [*self.net.get_parameters(), *self.optimizer.get_parameters(), *average]
 
     def _save(self, out: Path) -> None:
         meta = {"config": asdict(self.config), "data": self.data_name, "progress": asdict(self._progress)}
         checkpoint.save(out / CHECKPOINT_NAME, self._state(), meta)
-        _write_rows(out / METRICS_NAME, self._progress.rows)
+        write_rows(out / METRICS_NAME, self._progress.rows)
 
     def _restore(self, source: checkpoint.Checkpoint) -> None:
         if source.meta is None or "progress" not in source.meta:
@@ -266,14 +285,8 @@ class Trainer:
             raise MaamError(
                 f"checkpoint {source.path}: it was trained on {source.meta['data']}, got data set {self.data_name}"
             )
-        source.load_into(self._state())
-        self._progress = _Progress(**source.meta["progress"])
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(EpochRow.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue())
+        state = self._state()
+        source.load_into(state)
+        if self._average is not None:
+            self._average.restore(entry for entry in state if entry.name.startswith(averaging.PREFIX))
+        self._progress = Progress(**source.meta["progress"])

@@ -156,9 +156,7 @@ _NATIVE = ()
 _INPUT_GRADIENT = ()
 _PARAMETER_GRADIENTS = ()
 if _native.missing_reason(_SYMBOLS) is None:
-    _INPUT_GRADIENT = tuple(
-        _native.custom_op("DenseInputGradient", ["weight", "dy", *y], ["dx"]) for y in ([], ["y"])
-    )
+    _INPUT_GRADIENT = tuple(_native.custom_op("DenseInputGradient", ["weight", "dy", *y], ["dx"]) for y in ([], ["y"]))
     _PARAMETER_GRADIENTS = tuple(
         _native.custom_op("DenseParameterGradients", ["x", "dy", *y], ["dweight", "dbias"]) for y in ([], ["y"])
     )

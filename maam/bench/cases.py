@@ -282,6 +282,31 @@ class ModelStep(_Model):
     tolerance: ClassVar = {"": 1e-3, "logits": 1e-4, "loss": 1e-5}
 
 
+@dataclass(frozen=True)
+class ModelLosses(_Model):
+    """images, labels -> losses of the first optimisation steps, which no wrong gradient or optimizer would give
+
+    The initial weights come from :meth:`weight`, so that another framework can start from them.
+    """
+
+    tolerance: ClassVar = {"": 1e-3}
+    STEPS: ClassVar = 3
+
+    @staticmethod
+    def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The same values for a name everywhere: uniform, as wide as He et al. have it for ReLU."""
+        rng = np.random.default_rng(list(name.encode()))
+        limit = np.sqrt(6 / max(int(np.prod(shape[1:])), 1))
+        return rng.uniform(-limit, limit, shape).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ModelLossesHalf(ModelLosses):
+    """As :class:`ModelLosses`, computed in half precision."""
+
+    tolerance: ClassVar = {"": 5e-2}
+
+
 def _weighted_sum(weights: np.ndarray, branches: list[np.ndarray]) -> np.ndarray:
     total = weights[0] * branches[0].astype(np.float64)
     for weight, branch in zip(weights[1:], branches[1:], strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, compare, evaluate, train
+from . import bench, compare, evaluate, reproduce, train
 from .common import user_errors
 
 app = typer.Typer(
@@ -19,3 +19,4 @@ app.command("train")(user_errors(train.train))
 app.command("eval")(user_errors(evaluate.evaluate))
 app.command("compare")(user_errors(compare.compare))
 app.command("bench")(user_errors(bench.bench))
+app.command("reproduce")(user_errors(reproduce.reproduce))

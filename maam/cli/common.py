@@ -21,8 +21,8 @@ Data = Annotated[
 Preset = Annotated[
     str,
     typer.Option(
-        help="Model: authors (8.4 M parameters), deep (8.6 M), 2.3m; ablations no-attention, no-reduce, plain-cnn; "
-        "baselines cnn, mlp, rnn."
+        help="Model: authors (8.4 M parameters), deep (8.6 M), 2.3m, best (1.2 M), multi-scale; ablations "
+        "no-attention, no-reduce, plain-cnn; baselines cnn, cnn-small, mlp, rnn, rnn-plain."
     ),
 ]
 Impl = Annotated[
@@ -38,7 +38,8 @@ Overrides = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Change one option of the model; may be repeated. Examples: --set num_agents=5, --set channels=32, "
-        "--set kernel_size=1,3,5 (one per branch), --set attention=false.",
+        "--set kernel_size=1,3,5 (one per branch), --set attention=false, --set channels=32,pool,64,res (deeper "
+        "branches; res is a residual block).",
         show_default=False,
     ),
 ]
@@ -76,11 +77,11 @@ def parse_overrides(items: list[str] | None) -> dict[str, Any]:
     return overrides
 
 
-def _parse_value(item: str, text: str) -> int | bool | tuple[int, ...]:
+def _parse_value(item: str, text: str) -> int | bool | str | tuple[int | str, ...]:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        values = tuple(int(part) for part in text.split(","))
+        values = tuple(part if part in ("pool", "res") else int(part) for part in text.split(","))
     except ValueError:
         raise MaamError(f"--set: got {item!r}, expected an integer, integers with commas, true or false") from None
     return values if len(values) > 1 else values[0]

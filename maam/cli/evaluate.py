@@ -22,6 +22,14 @@ def evaluate(
     ] = None,
     batch_size: BatchSize = 64,
     test_images: TestImages = None,
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip",
+            help="Average over each image and its mirror image. Default: as in training.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Evaluate a checkpoint on the test images: accuracy, and precision, recall and F1 averaged over classes."""
     from ..checkpoint import load
@@ -36,7 +44,9 @@ def evaluate(
             f"checkpoint {source.path}: it was trained on {source.meta['data']}, but --data gives {images.name}"
         )
     test_set = images.test.head(test_images)
-    metrics = evaluate_net(restore_model(source, test_set, impl, preset), test_set, batch_size)
+    if flip is None:
+        flip = source.meta is not None and source.meta["config"].get("test_flip", False)
+    metrics = evaluate_net(restore_model(source, test_set, impl, preset), test_set, batch_size, flip)
     for name, value in (
         ("test images", f"{len(test_set):,} of {images.name}"),
         ("loss", f"{metrics.loss:.4f}"),

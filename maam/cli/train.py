@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
     from ..train import EpochRow, Trainer
 
+# Options of the command that are no settings of the run.
+_NOT_SETTINGS = ("data", "out", "resume", "recipe")
 # Options that may differ from the interrupted run without making the resumed one a different run.
 _CHANGEABLE = ("epochs", "impl", "num_workers")
 
@@ -28,18 +30,56 @@ def train(
     data: Data = None,
     preset: Preset = "authors",
     overrides: Overrides = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Take the settings from a YAML file, or from a run of maam reproduce by its name (best, maam ...); "
+            "options given here come before it.",
+            show_default=False,
+        ),
+    ] = None,
     impl: Impl = "auto",
     epochs: Annotated[int, typer.Option(help="Passes over the training images (the paper: 50).")] = 10,
     batch_size: BatchSize = 64,
-    learning_rate: Annotated[float, typer.Option("--lr", help="Learning rate of Adam.")] = 1e-3,
+    learning_rate: Annotated[
+        float, typer.Option("--lr", help="Learning rate of Adam; the highest one of a schedule.")
+    ] = 1e-3,
+    schedule: Annotated[
+        str, typer.Option(help="constant; cosine: falls to 0 along half a cosine; one-cycle: falls to 0 linearly.")
+    ] = "constant",
+    warmup: Annotated[float, typer.Option(help="Share of all steps over which the learning rate rises first.")] = 0.0,
     weight_decay: Annotated[float, typer.Option(help="Weight decay of Adam.")] = 1e-4,
+    decay: Annotated[
+        str, typer.Option(help="l2: decay as part of the gradient, as in the paper's code; decoupled: AdamW.")
+    ] = "l2",
+    clip_norm: Annotated[float, typer.Option(help="Longest gradient, all parameters together; 0 = any.")] = 0.0,
+    label_smoothing: Annotated[float, typer.Option(help="Share of each label spread over all classes.")] = 0.0,
+    ema: Annotated[
+        float, typer.Option(help="Evaluate a running average of the weights with this decay per step; 0 = none.")
+    ] = 0.0,
+    augment: Annotated[bool, typer.Option(help="Random crops and flips of the training images.")] = True,
+    cutout: Annotated[int, typer.Option(help="Side of a square blackened in each training image; 0 = none.")] = 0,
+    test_flip: Annotated[
+        bool, typer.Option(help="Average over each test image and its mirror image (not for digits).")
+    ] = False,
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many epochs without a lower training loss; 0 = never.")
+    ] = 0,
+    min_improvement: Annotated[
+        float, typer.Option(help="How far below, as a share, a training loss must lie to be lower for --patience.")
+    ] = 0.01,
+    hold_out: Annotated[
+        int, typer.Option(help="Evaluate on the last so many training images, not trained on, instead of the test set.")
+    ] = 0,
     amp: Annotated[
         str, typer.Option(help="Mixed precision: O0 float32, O2 float16 with float32 batch norm, O3 float16.")
     ] = "O0",
     seed: Seed = 0,
     num_workers: Annotated[
-        int, typer.Option("--workers", help="Threads that prepare images (at most the number of cores is used).")
-    ] = 4,
+        int,
+        typer.Option("--workers", help="Threads that prepare images; 0 prepares them in between, at 0.3 ms a batch."),
+    ] = 0,
     train_images: TrainImages = None,
     test_images: TestImages = None,
     out: Annotated[
@@ -63,14 +103,18 @@ def train(
     Ctrl-C stops after the current step and leaves a checkpoint from which --resume continues as if nothing had
     happened.
     """
-    options = {name: value for name, value in context.params.items() if name not in ("data", "out", "resume")}
+    options = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
     options["overrides"] = parse_overrides(overrides)
+    if recipe is not None:
+        if resume is not None:
+            raise MaamError("--recipe cannot be combined with --resume, which keeps the settings of its run")
+        options |= {**_settings_of(recipe), **_given(context, options)}
     with held_interrupts() as interrupted:
         from ..data import load_data
         from ..train import Trainer
 
         if resume is None:
-            config, source, folder = TrainConfig(**options), None, _new_folder(out, preset)
+            config, source, folder = TrainConfig(**options), None, _new_folder(out, options["preset"])
         elif out is None:
             config, source, folder = _resumed(context, resume, options)
         else:
@@ -96,17 +140,30 @@ def _resumed(context: typer.Context, resume: Path, options: dict[str, Any]) -> t
 
 def _resumed_config(context: typer.Context, saved: TrainConfig, options: dict[str, Any]) -> TrainConfig:
     """The configuration of the saved run, with the changeable options that were given on the command line."""
-    given = {
-        name: value
-        for name, value in options.items()
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
+    given = _given(context, options)
     # Tuples come back from the checkpoint as lists.
     for name, value in given.items():
         before = asdict(saved)[name]
         if name not in _CHANGEABLE and _as_lists(value) != _as_lists(before):
             raise MaamError(f"--resume: {name} was {before!r} in that run, got {value!r}; start a new run to change it")
+    if saved.schedule != "constant" and given.get("epochs", saved.epochs) != saved.epochs:
+        raise MaamError(
+            f"--resume: epochs was {saved.epochs} in that run and its schedule {saved.schedule} ends there, got "
+            f"{given['epochs']}; start a new run to change it"
+        )
     return replace(saved, **{name: value for name, value in given.items() if name in _CHANGEABLE})
+
+
+def _given(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given on the command line."""
+    sources = {name: getattr(context.get_parameter_source(name), "name", "") for name in options}
+    return {name: value for name, value in options.items() if sources[name] == "COMMANDLINE"}
+
+
+def _settings_of(recipe: str) -> dict[str, Any]:
+    from ..reproduce.settings import read_training
+
+    return read_training(recipe)
 
 
 def _as_lists(value: Any) -> Any:
@@ -137,6 +194,8 @@ def _run(trainer: Trainer, folder: Path, interrupted: Callable[[], bool]) -> Non
             )
 
         done = trainer.fit(folder, on_step, on_epoch, interrupted)
+    if trainer.stopped_early:
+        typer.echo(f"stopped early: the training loss has been flat for {trainer.config.patience} epochs")
     if not done:
         typer.echo(f"stopped at step {trainer.step}; continue with: maam train --resume {folder}", err=True)
         raise typer.Exit(130)

@@ -39,6 +39,11 @@ class ImageSet:
             raise MaamError(f"image count must be 1 to {len(self)} (the size of this set), got {count}")
         return replace(self, images=self.images[:count], labels=self.labels[:count])
 
+    def tail(self, count: int) -> ImageSet:
+        """The last `count` images."""
+        start = len(self) - len(self.head(count))
+        return replace(self, images=self.images[start:], labels=self.labels[start:])
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -51,6 +56,12 @@ class ImageData:
     @property
     def num_classes(self) -> int:
         return len(self.train.classes)
+
+    def held_out(self, count: int) -> ImageData:
+        """The last `count` training images in place of the test set, and training without them."""
+        if not 0 < count < len(self.train):
+            raise MaamError(f"hold_out must be 1 to {len(self.train) - 1} (below the training images), got {count}")
+        return replace(self, train=self.train.head(len(self.train) - count), test=self.train.tail(count))
 
 
 def load_data(folder: str | Path | None = None) -> ImageData:

@@ -25,8 +25,8 @@ def create_model(preset: str = "authors", num_classes: int = 10, impl: str = "au
     """Build a classifier: images (B, in_channels, image_size, image_size) float32 -> logits (B, num_classes).
 
     Args:
-        preset: "authors" (8,405,453 parameters), "deep" (8.64 M), "2.3m"; ablations "no-attention", "no-reduce",
-            "plain-cnn"; baselines "cnn", "mlp", "rnn".
+        preset: "authors" (8,405,453 parameters), "deep" (8.64 M), "2.3m", "best", "multi-scale"; ablations
+            "no-attention", "no-reduce", "plain-cnn"; baselines "cnn", "cnn-small", "mlp", "rnn", "rnn-plain".
         num_classes: number of logits.
         impl: "auto" uses the fused operators and lets them choose their implementation, "native" insists on their
             compiled kernels, "reference" builds the same net from plain MindSpore cells. Parameter names, initial

@@ -92,8 +92,37 @@ class Rnn(nn.Cell):
         return self.classifier(states[:, -1])
 
 
+class PlainRnn(Rnn):
+    """As :class:`Rnn`, with a tanh recurrence without gates in place of the LSTM."""
+
+    def __init__(self, config: BaselineConfig, num_classes: int) -> None:
+        super().__init__(config, num_classes)
+        self.lstm = nn.RNN(config.in_channels * config.image_size, config.hidden, batch_first=True)
+
+
+class SmallCnn(nn.Cell):
+    """One conv3x3-ReLU-maxpool stage of 32 channels and one dense layer."""
+
+    def __init__(self, config: BaselineConfig, num_classes: int) -> None:
+        super().__init__()
+        size = config.image_size // 2
+        self.net = nn.SequentialCell(
+            nn.Conv2d(config.in_channels, config.hidden, 3, pad_mode="pad", padding=1, has_bias=True),
+            nn.ReLU(),
+            nn.MaxPool2d(2, 2),
+            nn.Flatten(),
+            nn.Dense(config.hidden * size * size, num_classes),
+        )
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
 BASELINES: dict[str, tuple[type[nn.Cell], BaselineConfig]] = {
     "cnn": (Cnn, BaselineConfig(hidden=128)),
     "mlp": (Mlp, BaselineConfig(hidden=512)),
     "rnn": (Rnn, BaselineConfig(hidden=128)),
+    # Other readings of the paper's undefined baselines.
+    "cnn-small": (SmallCnn, BaselineConfig(hidden=32)),
+    "rnn-plain": (PlainRnn, BaselineConfig(hidden=128)),
 }

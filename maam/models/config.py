@@ -10,6 +10,8 @@ from ..errors import MaamError
 
 MIN_AGENTS, MAX_AGENTS = 2, 8
 IntOrTuple = int | tuple[int, ...]
+# What may stand between the widths of a branch.
+POOL, RESIDUAL = "pool", "res"
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,9 @@ class MaamConfig:
 
     Attributes:
         num_agents: number N of parallel branches, 2 to 8 (1 is allowed only with ``attention=False``).
-        channels: widths of the stacked convolutions of every branch, e.g. ``(64,)`` or ``(64, 128)``.
+        channels: widths of the stacked convolutions of every branch, e.g. ``(64,)`` or ``(64, 128)``. After the first
+            width, "pool" stands for a 2x2 max-pool and "res" for a residual block of two convolutions that keeps the
+            width: ``(32, "pool", 64, "pool", 128, "res")``.
         kernel_size: odd convolution kernel; one value, or one per branch. Padding keeps the image size.
         stride: stride of a branch's first convolution; one value, or one per branch.
         pool: window and stride of the max-pool that ends a branch (1 = none); one value, or one per branch.
@@ -34,7 +38,7 @@ class MaamConfig:
     """
 
     num_agents: int = 3
-    channels: IntOrTuple = (64,)
+    channels: int | tuple[int | str, ...] = (64,)
     kernel_size: IntOrTuple = 3
     stride: IntOrTuple = 1
     pool: IntOrTuple = 2
@@ -59,8 +63,11 @@ class MaamConfig:
         widths = self.channels if _is_sequence(self.channels) else (self.channels,)
         if not widths:
             raise MaamError("create_model: channels must name at least one convolution, got ()")
-        for width in widths:
-            check_positive("channels", width)
+        for index, width in enumerate(widths):
+            if isinstance(width, str) and (width not in (POOL, RESIDUAL) or index == 0):
+                raise MaamError(f"create_model: channels must be a width, then widths, 'pool' or 'res', got {widths!r}")
+            if not isinstance(width, str):
+                check_positive("channels", width)
         object.__setattr__(self, "channels", tuple(widths))
         for name in ("kernel_size", "stride", "pool"):
             object.__setattr__(self, name, self._per_agent(name))
@@ -86,7 +93,13 @@ class MaamConfig:
     @property
     def branch_sizes(self) -> tuple[int, ...]:
         """Height (= width) of each branch's output before the branches are brought to one size."""
-        return tuple(-(-self.image_size // s) // p for s, p in zip(self.stride, self.pool, strict=True))
+        halvings = self.channels.count(POOL)
+        return tuple((-(-self.image_size // s) >> halvings) // p for s, p in zip(self.stride, self.pool, strict=True))
+
+    @property
+    def width(self) -> int:
+        """Channels of every branch's output."""
+        return [entry for entry in self.channels if not isinstance(entry, str)][-1]
 
     @property
     def grid(self) -> int:
@@ -96,7 +109,7 @@ class MaamConfig:
     @property
     def features(self) -> int:
         """Length of the flattened input of the classifier."""
-        return (self.reduce_channels if self.reduce else self.channels[-1]) * self.grid**2
+        return (self.reduce_channels if self.reduce else self.width) * self.grid**2
 
     def replace(self, **overrides: Any) -> MaamConfig:
         """This configuration with some options changed; unknown names raise :class:`MaamError`."""
@@ -131,6 +144,9 @@ PRESETS: dict[str, MaamConfig] = {
     "authors": _AUTHORS,
     "deep": _DEEP,
     "2.3m": _DEEP.replace(hidden=64),
+    "best": MaamConfig(num_agents=2, channels=(32, 64, POOL, RESIDUAL, 128, POOL, RESIDUAL), hidden=128),
+    # Section 3.3 of the paper: branches at 32x32, 16x16 and 8x8 with kernels of their own.
+    "multi-scale": _AUTHORS.replace(kernel_size=(3, 5, 7), pool=(1, 2, 4)),
     "no-attention": _AUTHORS.replace(attention=False),
     "no-reduce": _AUTHORS.replace(reduce=False),
     "plain-cnn": _AUTHORS.replace(num_agents=1, attention=False),

@@ -19,32 +19,46 @@ from mindspore import Parameter, Tensor, nn, ops
 
 import maam_ops
 
-from .config import MaamConfig
+from .config import POOL, RESIDUAL, MaamConfig
+
+
+def _convolution(in_channels: int, width: int, kernel_size: int, stride: int = 1) -> list[nn.Cell]:
+    conv = nn.Conv2d(in_channels, width, kernel_size, stride=stride, pad_mode="pad", padding=kernel_size // 2)
+    return [conv, nn.BatchNorm2d(width), nn.ReLU()]
+
+
+class Residual(nn.Cell):
+    """x + two (conv - BN - ReLU) of x, all of one width."""
+
+    def __init__(self, width: int, kernel_size: int) -> None:
+        super().__init__()
+        cells = [*_convolution(width, width, kernel_size), *_convolution(width, width, kernel_size)]
+        self.block = nn.SequentialCell(*cells)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x + self.block(x)
 
 
 class AgentBlock(nn.Cell):
-    """One branch: (conv - BN - ReLU) once per entry of `channels`, then max-pool.
+    """One branch: the entries of `channels` in their order, then max-pool.
 
-    Images (B, in_channels, S, S) -> (B, channels[-1], H, H) with H = ceil(S / stride) // pool.
+    A width is (conv - BN - ReLU), "pool" a 2x2 max-pool, "res" a :class:`Residual`. Images (B, in_channels, S, S)
+    -> (B, last width, H, H) with H = ceil(S / stride) // 2 for each "pool" // pool.
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int], kernel_size: int, stride: int, pool: int) -> None:
+    def __init__(
+        self, in_channels: int, channels: Sequence[int | str], kernel_size: int, stride: int, pool: int
+    ) -> None:
         super().__init__()
         cells: list[nn.Cell] = []
-        for index, width in enumerate(channels):
-            cells += [
-                nn.Conv2d(
-                    in_channels,
-                    width,
-                    kernel_size,
-                    stride=stride if index == 0 else 1,
-                    pad_mode="pad",
-                    padding=kernel_size // 2,
-                ),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            ]
-            in_channels = width
+        for index, entry in enumerate(channels):
+            if entry == POOL:
+                cells.append(nn.MaxPool2d(2, 2))
+            elif entry == RESIDUAL:
+                cells.append(Residual(in_channels, kernel_size))
+            else:
+                cells += _convolution(in_channels, entry, kernel_size, stride if index == 0 else 1)
+                in_channels = entry
         if pool > 1:
             cells.append(nn.MaxPool2d(pool, pool))
         self.block = nn.SequentialCell(*cells)
@@ -118,7 +132,7 @@ class MultiAgentModule(nn.Cell):
         self.reduce = nn.Identity()
         if config.reduce:
             width = config.reduce_channels
-            self.reduce = nn.SequentialCell(nn.Conv2d(config.channels[-1], width, 1), nn.BatchNorm2d(width), nn.ReLU())
+            self.reduce = nn.SequentialCell(nn.Conv2d(config.width, width, 1), nn.BatchNorm2d(width), nn.ReLU())
         self._stages = (self.fusion, self.reduce)
         self._whole = False
 

@@ -225,6 +225,16 @@ def test_augmentation_without_flip_never_mirrors() -> None:
     assert all(out[index, 0, 16, column + 1] == 128 for index, column in enumerate(bright))
 
 
+def test_cutout_blackens_one_square_and_changes_nothing_else(rng: np.random.Generator) -> None:
+    images = rng.integers(1, 256, (200, 3, 32, 32), np.uint8)
+    plain, cut = (augment(images, np.random.default_rng(1), 0, True, cutout=side) for side in (0, 8))
+    black = (cut == 0).all(axis=1)
+    np.testing.assert_array_equal(cut, np.where(black[:, None], 0, plain))
+    rows, columns = black.any(axis=2).sum(axis=1), black.any(axis=1).sum(axis=1)
+    np.testing.assert_array_equal(black.sum(axis=(1, 2)), rows * columns)
+    assert set(rows) == set(columns) == set(range(4, 9))
+
+
 def collect(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(iterate(dataset))
 
@@ -233,9 +243,12 @@ def test_training_batches_are_fixed_by_seed_and_epoch_for_any_worker_count() -> 
     data = numbered_images(100)
     reference = collect(train_batches(data, 8, seed=5, epoch=2, num_workers=1))
     assert len(reference) == steps_per_epoch(data, 8) == 12
+    assert all(isinstance(batch[0], np.ndarray) for batch in reference)
     same = collect(train_batches(data, 8, seed=5, epoch=2, num_workers=4))
+    here = collect(train_batches(data, 8, seed=5, epoch=2, num_workers=0))
     resumed = collect(train_batches(data, 8, seed=5, epoch=2, start=7))
-    for got, expected in [*zip(same, reference, strict=True), *zip(resumed, reference[7:], strict=True)]:
+    pairs = [*zip(same, reference, strict=True), *zip(here, reference, strict=True)]
+    for got, expected in [*pairs, *zip(resumed, reference[7:], strict=True)]:
         np.testing.assert_array_equal(got[0], expected[0])
         np.testing.assert_array_equal(got[1], expected[1])
     for other in (train_batches(data, 8, seed=6, epoch=2), train_batches(data, 8, seed=5, epoch=3)):

@@ -39,6 +39,8 @@ def values(net: nn.Cell) -> dict[str, np.ndarray]:
         ("authors", 8_405_453),
         ("deep", 8_635_597),
         ("2.3m", 2_342_029),
+        ("best", 1_205_964),
+        ("multi-scale", 64 * 3 * (9 + 25 + 49) + 3 * 128 + 3 + 64 * 128 + 256 + (128 * 64 * 256 + 256) + 2570),
         ("no-attention", 8_405_453 - 3),
         ("no-reduce", 3 * (1728 + 128) + 3 + (64 * 256 * 256 + 256) + 2570),
         ("plain-cnn", 8_405_453 - 3 - 2 * (1728 + 128)),
@@ -100,7 +102,7 @@ def test_checkpoint_of_either_implementation_loads_into_the_other(tmp_path) -> N
             np.testing.assert_array_equal(values(net)[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize("preset", ["cnn", "mlp", "rnn", "plain-cnn"])
+@pytest.mark.parametrize("preset", ["cnn", "cnn-small", "mlp", "rnn", "rnn-plain", "plain-cnn"])
 def test_baselines_give_logits(preset: str, rng: np.random.Generator) -> None:
     net = maam.create_model(preset, num_classes=7, hidden=8)
     assert net(Tensor(rng.random((2, 3, 32, 32), np.float32))).shape == (2, 7)
@@ -118,6 +120,19 @@ def test_branches_of_their_own_kernel_and_pool_meet_on_the_smallest_grid(rng: np
     ]
     mixed = Tensor(np.mean(pooled, axis=0))
     np.testing.assert_allclose(net.maam(images).asnumpy(), net.maam.reduce(mixed).asnumpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_residual_block_adds_its_input(rng: np.random.Generator) -> None:
+    net = maam.create_model("best", impl="reference", channels=(4, "pool", 6, "res"), hidden=8)
+    block = net.maam.agent2.block
+    images = Tensor(rng.random((2, 3, 32, 32), np.float32))
+    before = images
+    for cell in block[:7]:
+        before = cell(before)
+    inner = block[7].block(before)
+    assert before.shape == (2, 6, 16, 16)
+    np.testing.assert_allclose(block[7](before).asnumpy(), (before + inner).asnumpy(), rtol=1e-6)
+    assert net.maam.agent2(images).shape == (2, 6, 8, 8) and net(images).shape == (2, 10)
 
 
 @pytest.mark.parametrize("num_agents", [2, 8])

@@ -10,24 +10,44 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor
+from mindspore import Parameter, Tensor, nn
 from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
 from maam import MaamError, checkpoint
+from maam.averaging import EVERY, WeightAverage
 from maam.config import CHECKPOINT_NAME, METRICS_NAME, TrainConfig
 from maam.data import ImageData
-from maam.evaluate import evaluate, predict, restore_model, score
+from maam.evaluate import evaluate, mix_weights, predict, restore_model, score
 from maam.files import atomic_path
-from maam.train import Trainer
+from maam.history import read_rows
+from maam.schedule import is_flat, rate_at
+from maam.train import Trainer, make_loss
 
 from .conftest import TINY
 
 CONFIG = TrainConfig(overrides=TINY, epochs=2, batch_size=32, train_images=128, test_images=50, seed=4)
 
 
+EVERYTHING = replace(
+    CONFIG,
+    overrides={**TINY, "channels": (4, "pool", 6, "res"), "pool": 2},
+    epochs=4,
+    learning_rate=5e-3,
+    schedule="one-cycle",
+    warmup=0.3,
+    weight_decay=0.05,
+    decay="decoupled",
+    clip_norm=1.0,
+    label_smoothing=0.1,
+    ema=0.9,
+    cutout=6,
+    test_flip=True,
+    hold_out=200,
+)
+
+
 def state(trainer: Trainer) -> dict[str, np.ndarray]:
-    parameters = [*trainer.net.get_parameters(), *trainer.optimizer.get_parameters()]
-    return {parameter.name: parameter.asnumpy().copy() for parameter in parameters}
+    return {parameter.name: parameter.asnumpy().copy() for parameter in trainer._state()}
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +76,30 @@ def test_training_lowers_the_loss(digits: ImageData) -> None:
     assert trainer.rows[-1].train_loss < 0.8 * trainer.rows[0].train_loss
 
 
-@pytest.mark.parametrize("stop_at", [4, 6])
+@pytest.fixture(scope="module")
+def finished_with_everything(
+    digits: ImageData, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Trainer, Path, list[float]]:
+    """As `finished`, with every option of the recipe in use."""
+    folder = tmp_path_factory.mktemp("everything")
+    losses: list[float] = []
+    trainer = Trainer(EVERYTHING, digits)
+    assert trainer.fit(folder, lambda step, loss: losses.append(loss))
+    return trainer, folder, losses
+
+
+@pytest.mark.parametrize(("recipe", "stop_at"), [("plain", 4), ("plain", 6), ("everything", 9), ("everything", 12)])
 def test_stopped_and_resumed_run_equals_the_uninterrupted_one(
-    stop_at: int, finished: tuple, digits: ImageData, tmp_path: Path
+    recipe: str, stop_at: int, finished: tuple, finished_with_everything: tuple, digits: ImageData, tmp_path: Path
 ) -> None:
-    expected, _, losses = finished
+    expected, _, losses = finished if recipe == "plain" else finished_with_everything
     seen: list[float] = []
 
     def record(step: int, loss: float) -> None:
         seen.append(loss)
 
-    assert not Trainer(CONFIG, digits).fit(tmp_path, record, stop=lambda: len(seen) == stop_at)
-    resumed = Trainer(CONFIG, digits, checkpoint.load(tmp_path / CHECKPOINT_NAME))
+    assert not Trainer(expected.config, digits).fit(tmp_path, record, stop=lambda: len(seen) == stop_at)
+    resumed = Trainer(expected.config, digits, checkpoint.load(tmp_path / CHECKPOINT_NAME))
     assert resumed.step == stop_at
     assert resumed.fit(tmp_path, record)
     assert seen == losses
@@ -75,6 +107,88 @@ def test_stopped_and_resumed_run_equals_the_uninterrupted_one(
         np.testing.assert_array_equal(state(resumed)[name], value, err_msg=name)
     for row, other in zip(resumed.rows, expected.rows, strict=True):
         assert (row.step, row.train_loss, row.test_accuracy) == (other.step, other.train_loss, other.test_accuracy)
+
+
+def test_averaged_weights_are_evaluated_and_restored(finished_with_everything: tuple, digits: ImageData) -> None:
+    trainer, folder, _ = finished_with_everything
+    source = checkpoint.load(folder / CHECKPOINT_NAME)
+    name = "classifier.3.weight"
+    weight, average = source.parameters[name].asnumpy(), source.parameters["ema." + name].asnumpy()
+    assert not np.array_equal(weight, average)
+    np.testing.assert_array_equal(trainer.net.classifier[3].weight.asnumpy(), weight)
+    held_out = digits.train.tail(200).head(CONFIG.test_images)
+    net = restore_model(source, held_out)
+    np.testing.assert_array_equal(net.classifier[3].weight.asnumpy(), average)
+    assert evaluate(net, held_out, batch_size=32).loss == pytest.approx(trainer.rows[-1].test_loss, rel=1e-6)
+
+
+def test_average_of_the_weights_follows_its_formula() -> None:
+    weight = Parameter(Tensor(np.array([1.0, 2.0], np.float32)), name="w")
+    average = WeightAverage([weight], decay=0.5)
+    expected, decay = weight.asnumpy().copy(), 0.5**EVERY
+    for step in range(1, 4 * EVERY + 1):
+        weight.set_data(Tensor(np.array([step, -step], np.float32)))
+        average.update(step)
+        if step % EVERY == 0:
+            kept = min(decay, step / EVERY / (step / EVERY + 9))
+            expected = kept * expected + (1 - kept) * np.array([step, -step])
+    np.testing.assert_allclose(average.entries()[0].asnumpy(), expected, rtol=1e-6)
+    with average.applied():
+        np.testing.assert_allclose(weight.asnumpy(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(weight.asnumpy(), [4 * EVERY, -4 * EVERY])
+
+
+def test_schedule_reaches_the_optimizer(digits: ImageData) -> None:
+    weights: dict[str, list[np.ndarray]] = {}
+    for schedule in ("constant", "cosine"):
+        trainer = Trainer(replace(CONFIG, schedule=schedule), digits)
+        weights[schedule] = [trainer.net.classifier[3].weight.asnumpy().copy()]
+
+        def keep(step: int, loss: float, trainer: Trainer = trainer, schedule: str = schedule) -> None:
+            weights[schedule].append(trainer.net.classifier[3].weight.asnumpy().copy())
+
+        trainer.fit(None, keep, stop=lambda schedule=schedule: len(weights[schedule]) == 3)
+    constant, cosine = weights["constant"], weights["cosine"]
+    np.testing.assert_array_equal(cosine[1], constant[1])
+    # From equal weights, Adam's second steps differ by the learning rate alone.
+    step = np.abs(constant[2] - constant[1])
+    share = (np.abs(cosine[2] - cosine[1])[step > 1e-4] / step[step > 1e-4]).mean()
+    assert share == pytest.approx(rate_at("cosine", 0.0, 1, 8), rel=1e-3)
+
+
+def test_label_smoothing_is_that_of_its_definition(rng: np.random.Generator) -> None:
+    logits = rng.normal(size=(6, 5)).astype(np.float32)
+    labels = rng.integers(0, 5, 6).astype(np.int32)
+    loss, _ = make_loss(nn.Identity(), label_smoothing=0.2)(Tensor(logits), Tensor(labels))
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    targets = 0.8 * np.eye(5)[labels] + 0.2 / 5
+    assert float(loss.asnumpy()) == pytest.approx(-(targets * logs).sum(1).mean(), rel=1e-5)
+
+
+def test_flat_training_loss_ends_the_run_and_so_does_its_resumption(digits: ImageData, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=9, learning_rate=1e-9, patience=2)
+    trainer = Trainer(config, digits)
+    assert trainer.fit(tmp_path) and trainer.stopped_early
+    assert len(trainer.rows) == 3
+    resumed = Trainer(config, digits, checkpoint.load(tmp_path / CHECKPOINT_NAME))
+    assert resumed.finished and resumed.fit(tmp_path) and len(resumed.rows) == 3
+
+
+def test_metrics_hold_the_softmax_weights_and_the_learning_rate(finished_with_everything: tuple) -> None:
+    trainer, folder, _ = finished_with_everything
+    rows = read_rows(folder / METRICS_NAME)
+    for row, step in zip(rows, (3, 7, 11, 15), strict=True):
+        assert row["learning_rate"] == pytest.approx(5e-3 * rate_at("one-cycle", 0.3, step, 16))
+        assert sum(map(float, row["mix_weights"].split())) == pytest.approx(1, abs=1e-5)
+    assert rows[-1]["mix_weights"] == " ".join(f"{weight:.6f}" for weight in mix_weights(trainer.net))
+
+
+def test_held_out_images_are_not_trained_on(digits: ImageData) -> None:
+    trainer = Trainer(replace(CONFIG, hold_out=200, train_images=None, test_images=None), digits)
+    np.testing.assert_array_equal(trainer.train_set.images, digits.train.images[:1200])
+    np.testing.assert_array_equal(trainer.test_set.images, digits.train.images[1200:])
+    with pytest.raises(MaamError, match=r"hold_out must be 1 to 1399 .*, got 1400"):
+        Trainer(replace(CONFIG, hold_out=1400), digits)
 
 
 def test_checkpoint_restores_the_model_in_every_implementation(finished: tuple, digits: ImageData) -> None:
@@ -115,6 +229,15 @@ def test_loss_that_is_not_finite_ends_the_run(digits: ImageData, tmp_path: Path)
         ({"learning_rate": float("nan")}, "learning rate must be a positive number, got nan"),
         ({"weight_decay": -1.0}, "weight decay must be a number of at least 0, got -1.0"),
         ({"amp": "O1"}, "amp must be one of O0, O2, O3, got 'O1'"),
+        ({"schedule": "step"}, "schedule must be one of constant, cosine, one-cycle, got 'step'"),
+        ({"decay": "none"}, "decay must be one of l2, decoupled, got 'none'"),
+        ({"decay": "decoupled", "amp": "O2"}, "decay 'decoupled' has no loss scaling, expected amp O0, got 'O2'"),
+        ({"warmup": 1.0}, "warmup must be at least 0 and below 1, got 1.0"),
+        ({"ema": float("nan")}, "ema must be at least 0 and below 1, got nan"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be at least 0 and below 1, got -0.1"),
+        ({"clip_norm": float("inf")}, "clip_norm must be a number of at least 0, got inf"),
+        ({"cutout": -1}, "cutout must be at least 0, got -1"),
+        ({"patience": -1}, "patience must be at least 0, got -1"),
     ],
 )
 def test_bad_settings_are_named(change: dict, message: str) -> None:
@@ -176,10 +299,11 @@ def test_failed_save_leaves_the_old_checkpoint_and_no_other_file(
 
     def disk_full(entries: list, name: str, **_: object) -> None:
         Path(name).write_bytes(b"half")
+        Path(name).with_suffix(".tmp").write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(ms, "save_checkpoint", disk_full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(MaamError, match=r"x\.ckpt: cannot be written \(disk full\); the one before is kept"):
         save_small(path, value=2.0)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["x.ckpt"]
@@ -226,3 +350,33 @@ def test_prediction_keeps_order_and_one_batch_shape(digits: ImageData) -> None:
     logits = predict(mean_of_rows, data, batch_size=8)
     np.testing.assert_allclose(logits, (data.images / np.float32(255)).mean((1, 3)), rtol=1e-5, atol=1e-6)
     assert set(shapes) == {(8, 3, 32, 32)}
+
+
+def test_flipped_prediction_is_the_mean_over_both_images_where_flips_are_allowed(digits: ImageData) -> None:
+    def left_column(images: Tensor) -> Tensor:
+        return images[:, :, :, 0].mean(2)
+
+    data = replace(digits.test.head(10), flip=True)
+    expected = [(data.images[..., column] / np.float32(255)).mean(2) for column in (0, 31)]
+    np.testing.assert_allclose(predict(left_column, data, 4, flip=True), np.mean(expected, axis=0), atol=1e-6)
+    np.testing.assert_allclose(predict(left_column, digits.test.head(10), 4, flip=True), expected[0], atol=1e-6)
+
+
+def test_learning_rate_follows_its_schedule() -> None:
+    assert [rate_at("constant", 0.0, step, 10) for step in (0, 9)] == [1.0, 1.0]
+    assert rate_at("constant", 0.2, 0, 10) == pytest.approx(1 / 25)
+    assert rate_at("constant", 0.2, 2, 10) == 1.0
+    assert rate_at("cosine", 0.0, 5, 10) == pytest.approx(0.5)
+    assert rate_at("one-cycle", 0.5, 5, 10) == pytest.approx(1.0)
+    assert [rate_at("one-cycle", 0.5, step, 10) for step in (6, 9)] == pytest.approx([0.8, 0.2])
+    for schedule in ("cosine", "one-cycle"):
+        rates = [rate_at(schedule, 0.3, step, 100) for step in range(100)]
+        assert rates.index(max(rates)) == 30 and 0 < rates[-1] < 0.02
+        assert rates[:31] == sorted(rates[:31]) and rates[30:] == sorted(rates[30:], reverse=True)
+
+
+def test_flatness_looks_at_the_best_of_the_last_epochs() -> None:
+    assert not is_flat([1.0, 1.0, 1.0], patience=0, min_improvement=0.1)
+    assert not is_flat([1.0, 1.0], patience=2, min_improvement=0.1)
+    assert is_flat([1.0, 0.95, 0.92], patience=2, min_improvement=0.1)
+    assert not is_flat([1.0, 0.89, 0.95], patience=2, min_improvement=0.1)

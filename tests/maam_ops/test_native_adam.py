@@ -88,8 +88,14 @@ def test_same_bits_for_any_number_of_threads(isa):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda c: c.gradients.__setitem__(1, Array([0], "float32")), r"gradient of parameter 1: got shape 1, expected 4"),
-        (lambda c: c.m.__setitem__(0, Array(np.zeros(3), "float16")), r"first moment of parameter 0: got dtype float16"),
+        (
+            lambda c: c.gradients.__setitem__(1, Array([0], "float32")),
+            r"gradient of parameter 1: got shape 1, expected 4",
+        ),
+        (
+            lambda c: c.m.__setitem__(0, Array(np.zeros(3), "float16")),
+            r"first moment of parameter 0: got dtype float16",
+        ),
         (lambda c: c.v.pop(), r"arguments: got 14, expected 6, then as many each"),
         (lambda c: c.decay.pop(), r"decay: got shape 1, expected 2 elements"),
     ],

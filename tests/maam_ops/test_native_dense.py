@@ -179,8 +179,14 @@ def test_gradients_have_the_same_bits_for_any_number_of_threads(isa):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda c: setattr(c, "weight", Array(np.zeros((3, 9)), "float32")), r"dx: got shape 2x10, expected 18 elements"),
-        (lambda c: setattr(c, "y", [Array(np.zeros((2, 4)), "float32")]), r"y: got shape 2x4, expected the shape of dy"),
+        (
+            lambda c: setattr(c, "weight", Array(np.zeros((3, 9)), "float32")),
+            r"dx: got shape 2x10, expected 18 elements",
+        ),
+        (
+            lambda c: setattr(c, "y", [Array(np.zeros((2, 4)), "float32")]),
+            r"y: got shape 2x4, expected the shape of dy",
+        ),
         (lambda c: setattr(c, "dy", Array(np.zeros((2, 3)), "float16")), r"got dtype float16, expected float32"),
     ],
 )

@@ -7,6 +7,7 @@ from mindspore import Tensor, nn
 
 import maam_ops.graph
 
+from ...config import TrainConfig
 from ...evaluate import make_forward
 from ...models import create_model
 from ...models.config import PRESETS
@@ -41,8 +42,9 @@ def _inference(net: nn.Cell, images: Tensor) -> Prepared:
 def _step(net: nn.Cell, images: Tensor, labels: Tensor, impl: str) -> Prepared:
     """Forward, loss, backward and Adam with weight decay, as `maam train` runs it."""
     net.set_train(True)
-    optimizer = make_optimizer(net.trainable_params(), LEARNING_RATE, WEIGHT_DECAY, impl=impl)
-    step = make_step(net, optimizer, impl)
+    config = TrainConfig(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, impl=impl)
+    optimizer = make_optimizer(net.trainable_params(), config)
+    step = make_step(net, optimizer, impl=impl)
     compiled = GraphStep(step)
 
     def run() -> Arrays:

@@ -1,0 +1,214 @@
+"""One report, Markdown and HTML, from the result files alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..errors import MaamError
+from ..files import atomic_path
+from . import plots
+from . import results as files
+from .results import Result
+from .settings import SCORES, Run
+
+CLAIMS_NAME = "claims.json"
+TEMPLATES = Path(__file__).parent / "templates"
+# Goals of the runs that go past the paper.
+GOALS = "accuracy of at least 90 %, at most 2.34 M parameters, at most 3 hours of training on 2 cores"
+# Points by which an accuracy may differ from the paper's and still count as the same; seeds alone differ by half of it.
+SAME = 1.0
+# Where seeds differ a lot, at most this many points count as the same.
+SAME_AT_MOST = 3.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run beside the paper; scores in per cent, None where there is none."""
+
+    run: Run
+    seeds: int
+    paper: Mapping[str, float | None]
+    mean: Mapping[str, float]
+    spread: Mapping[str, float]
+    difference: float | None
+    augmented: float | None
+    parameters: int | None
+    epochs: str
+    hours: float | None
+    verdict: str
+    sentence: str
+
+    @property
+    def accuracy(self) -> str:
+        return self.score("accuracy")
+
+    def score(self, name: str) -> str:
+        """Mean and spread as text, "-" without a result."""
+        if not self.seeds:
+            return "-"
+        spread = f" ± {self.spread[name]:.1f}" if self.seeds > 1 else ""
+        return f"{self.mean[name]:.1f}{spread}"
+
+
+def require() -> None:
+    """Raise :class:`MaamError` if the libraries of the report are missing."""
+    for module, package in (("matplotlib", "matplotlib"), ("jinja2", "Jinja2"), ("yaml", "PyYAML")):
+        if find_spec(module) is None:
+            raise MaamError(f"the report needs {package}: pip install 'maam-ops[reproduce]'")
+
+
+def write(results: Path, out: Path, runs: Mapping[str, Run]) -> list[Path]:
+    """Write `report.md` with its plots, and the self-contained `report.html`, into `out`; returns their paths."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = {name: files.read_all(results, name) for name in runs}
+    images = plots.draw(list(runs.values()), found)
+    content = {**context(runs, found, read_claims(results)), "plots": list(images)}
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=lambda name: name is not None and ".html" in name,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    encoded = {name: base64.b64encode(image).decode() for name, image in images.items()}
+    texts = {
+        "report.md": environment.get_template("report.md.j2").render(**content),
+        "report.html": environment.get_template("report.html.j2").render(**content, images=encoded),
+    }
+    written = []
+    try:
+        (out / "plots").mkdir(parents=True, exist_ok=True)
+        for name, image in images.items():
+            with atomic_path(out / "plots" / f"{name}.png") as temporary:
+                temporary.write_bytes(image)
+        for name, text in texts.items():
+            with atomic_path(out / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            written.append(out / name)
+    except OSError as error:
+        raise MaamError(f"--out {out}: the report cannot be written: {error.strerror}") from error
+    return written
+
+
+def read_claims(results: Path) -> dict[str, Any] | None:
+    """What `maam reproduce claims` measured, or None."""
+    path = results / CLAIMS_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        content["claims"], content["machine"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MaamError(f"{path}: damaged ({error}); restore it, or delete it and run maam reproduce claims") from error
+    return content
+
+
+def context(
+    runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]], claims: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What the templates show."""
+    rows = {name: _row(run, found[name], runs, found) for name, run in runs.items()}
+    groups = {group: [row for row in rows.values() if row.run.group == group] for group in _groups(runs)}
+    every = [result for results in found.values() for result in results]
+    return {
+        "groups": groups,
+        "maam": rows.get("maam"),
+        "scores": SCORES,
+        "goals": GOALS,
+        "claims": claims,
+        "finished": len(every),
+        "notes": _notes(every),
+        "machines": sorted({_machine(result.summary["machine"]) for result in every}),
+        "commits": sorted({result.summary["machine"]["commit"] or "unknown" for result in every}),
+    }
+
+
+def _groups(runs: Mapping[str, Run]) -> list[str]:
+    return ["table1", "table2", "variants", "past", "search"]
+
+
+def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]]) -> Row:
+    paper = {name: None if name not in (run.paper or {}) else 100 * run.paper[name] for name in SCORES}
+    mean = {name: _mean([100 * result.scores[name] for result in results]) for name in SCORES}
+    spread = {name: _spread([100 * result.scores[name] for result in results]) for name in SCORES}
+    base = paper["accuracy"]
+    if run.of and run.group == "variants":
+        base = _mean([100 * result.scores["accuracy"] for result in found.get(run.of, ())])
+    difference = mean["accuracy"] - base if results and base is not None else None
+    epochs = sorted({int(result.summary["epochs"]) for result in results})
+    verdict = _verdict(difference, spread["accuracy"], len(results))
+    of = runs[run.of].title if run.of in runs else ""
+    return Row(
+        run=run,
+        seeds=len(results),
+        paper=paper,
+        mean=mean,
+        spread=spread,
+        difference=difference,
+        augmented=_mean([100 * result.summary["augmented_test"]["accuracy"] for result in results]),
+        parameters=results[0].summary["parameters"] if results else None,
+        epochs="" if not epochs else str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
+        hours=_mean([result.summary["training_seconds"] / 3600 for result in results]),
+        verdict=verdict,
+        sentence=_sentence(run, verdict, difference, len(results), of) + (f" {run.remark}" if run.remark else ""),
+    )
+
+
+def _verdict(difference: float | None, spread: float, seeds: int) -> str:
+    """ "none", "alone" (nothing to compare with), "same", "higher" or "lower"."""
+    if seeds == 0:
+        return "none"
+    if difference is None:
+        return "alone"
+    if abs(difference) <= min(max(SAME, 2 * spread), SAME_AT_MOST):
+        return "same"
+    return "higher" if difference > 0 else "lower"
+
+
+def _sentence(run: Run, verdict: str, difference: float | None, seeds: int, of: str) -> str:
+    if verdict == "none":
+        return "Not trained yet."
+    ones = "one seed, so the spread is unknown" if seeds == 1 else f"{seeds} seeds"
+    if verdict == "alone":
+        return f"The paper's number is not known to us, or there is none ({ones})."
+    points = f"{abs(difference):.1f} points"
+    if run.group == "variants":
+        if verdict == "same":
+            return f"This reading changes {of} by no more than seeds do ({difference:+.1f} points, {ones})."
+        return f"This reading makes {of} {'better' if verdict == 'higher' else 'worse'} by {points} ({ones})."
+    if verdict == "same":
+        return f"Reproduced: {points} from the paper's number ({ones})."
+    if verdict == "higher":
+        return f"Not reproduced: {points} above the paper's number ({ones})."
+    return f"Not reproduced: {points} below the paper's number ({ones})."
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _notes(results: Sequence[Result]) -> list[str]:
+    """What must be known about the data of the results."""
+    notes = []
+    for name, mark in sorted({(r.summary["data"]["name"], r.summary["data"]["fingerprint"]) for r in results}):
+        if name == "digits":
+            notes.append("Trained on the embedded digits: a check of the machinery, to be compared with nothing.")
+        else:
+            notes.append(f"Data {mark}: " + files.NOTES.get(mark, "a CIFAR-10 folder of yours."))
+    return notes
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    return f"{machine['cpus']} CPUs of {machine['cpu_model']}, MindSpore {machine['mindspore']}, {machine['system']}"

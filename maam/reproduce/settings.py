@@ -1,0 +1,138 @@
+"""The runs of `maam reproduce`: one YAML file each in `runs/`, named as the run is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..config import TrainConfig
+from ..errors import MaamError
+
+RUNS = Path(__file__).parent / "runs"
+# What `maam reproduce TARGET` trains: the groups of runs, in their order.
+TARGETS: dict[str, tuple[str, ...]] = {
+    "table1": ("table1",),
+    "table2": ("table1", "table2"),
+    "figure2": ("table1",),
+    "variants": ("table1", "table2", "variants"),
+    "past": ("past",),
+    "claims": (),
+    "search": ("search",),
+    "all": ("table1", "table2", "past", "variants"),
+}
+# Columns of Table 1, as results name them.
+SCORES = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the report.
+
+    Attributes:
+        name: of its YAML file.
+        title: how the report calls it.
+        group: "table1", "table2", "variants", "past" or "search".
+        order: place in its group.
+        reading: how the paper was read, or what is different, in a sentence.
+        remark: a sentence on the outcome, once it is known; the report says the difference by itself.
+        paper: the paper's scores, 0 to 1, by name.
+        of: the run this one is a variant of.
+        config: settings of the training run; the seed is set for each.
+    """
+
+    name: str
+    title: str
+    group: str
+    order: int
+    reading: str
+    config: TrainConfig
+    remark: str = ""
+    paper: Mapping[str, float] | None = None
+    of: str | None = None
+
+    def config_for(self, seed: int, data_name: str) -> TrainConfig:
+        """The settings for one seed; on the small digits the held-out images must leave some to train on."""
+        config = replace(self.config, seed=seed)
+        if data_name == "digits" and config.hold_out:
+            config = replace(config, hold_out=140)
+        return config
+
+
+def load_runs(folder: Path = RUNS) -> dict[str, Run]:
+    """All runs by name, in the order of the report.
+
+    Raises:
+        MaamError: a file that is not valid YAML, lacks something or holds something unknown; it is named.
+    """
+    runs = [_read_run(path) for path in sorted(folder.glob("*.yaml"))]
+    if not runs:
+        raise MaamError(f"--runs {folder}: got no .yaml file, expected one for each run")
+    groups = list(dict.fromkeys(group for target in ("all", "search") for group in TARGETS[target]))
+    for run in runs:
+        if run.group not in groups:
+            raise MaamError(f"{run.name}.yaml: group is {run.group!r}, expected one of {', '.join(groups)}")
+    return {run.name: run for run in sorted(runs, key=lambda run: (groups.index(run.group), run.order, run.name))}
+
+
+def choose(runs: Mapping[str, Run], target: str, only: list[str] | None = None) -> list[Run]:
+    """The runs of a target, or those named in `only`, of whatever target."""
+    for name in only or []:
+        if name not in runs:
+            raise MaamError(f"--run: got {name!r}, expected one of {', '.join(runs)}")
+    if only:
+        return [runs[name] for name in dict.fromkeys(only)]
+    return [run for run in runs.values() if run.group in TARGETS[target]]
+
+
+def read_training(recipe: str) -> dict[str, Any]:
+    """The training settings of a run by its name, or of a YAML file, by field of :class:`TrainConfig`."""
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RUNS / f"{recipe}.yaml"
+        if not path.is_file():
+            names = ", ".join(sorted(known.stem for known in RUNS.glob("*.yaml")))
+            raise MaamError(f"--recipe: got {recipe!r}, expected a .yaml file or one of {names}")
+    content = _read_yaml(path)
+    return asdict(_training(path, content.get("train", content)))
+
+
+def _read_run(path: Path) -> Run:
+    content = _read_yaml(path)
+    known = {field.name for field in fields(Run)} - {"name", "config"} | {"train"}
+    unknown = sorted(set(content) - known)
+    missing = sorted({"title", "group", "order", "reading", "train"} - set(content))
+    if unknown or missing:
+        what = f"unknown entry {unknown[0]!r}" if unknown else f"no entry {missing[0]!r}"
+        raise MaamError(f"{path}: {what}; the entries are {', '.join(sorted(known))}")
+    return Run(name=path.stem, config=_training(path, content.pop("train")), **content)
+
+
+def _training(path: Path, settings: Any) -> TrainConfig:
+    known = [field.name for field in fields(TrainConfig)]
+    if not isinstance(settings, dict):
+        raise MaamError(f"{path}: train is {settings!r}, expected settings by name")
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise MaamError(f"{path}: unknown setting {unknown[0]!r}; the settings are {', '.join(known)}")
+    try:
+        return TrainConfig(**settings)
+    except (MaamError, TypeError) as error:
+        raise MaamError(f"{path}: {error}") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        import yaml
+    except ImportError as error:
+        raise MaamError("settings in YAML need PyYAML: pip install 'maam-ops[train]'") from error
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MaamError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MaamError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise MaamError(f"{path}: got {type(content).__name__}, expected settings by name")
+    return content
