@@ -20,7 +20,7 @@ int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx
 DeepPlan PlanOf(const MaamDeepInference& p, Isa isa) { return DeepPlan(p, FloatLanes(isa), NumThreads()); }
 
 int64_t WorkersOf(const DeepPlan& plan) {
-  return WorkersFor(std::max(plan.p.batch * plan.Strips(), plan.p.batch > 0 ? plan.PackTasks() : 0));
+  return WorkersFor(std::max(plan.strips.Count(), plan.p.batch > 0 ? plan.PackTasks() : 0));
 }
 
 int64_t WorkerBytes(const DeepPlan& plan) { return std::max(plan.total, plan.PackBytes()); }
@@ -48,9 +48,8 @@ void RunMaamDeepInference(const MaamDeepInference& p) {
   builder.Place(scratch.At(0), &plan);
   ParallelForWorkers(workers, plan.PackTasks(),
                      [&](int64_t worker, int64_t task) { pack(plan, task, scratch.At(tables + worker * bytes)); });
-  ParallelForWorkers(workers, p.batch * plan.Strips(), [&](int64_t worker, int64_t task) {
-    kernel(plan, task / plan.Strips(), task % plan.Strips(), scratch.At(tables + worker * bytes));
-  });
+  ParallelForWorkers(workers, plan.strips.Count(),
+                     [&](int64_t worker, int64_t task) { kernel(plan, task, scratch.At(tables + worker * bytes)); });
 }
 
 }  // namespace maam

@@ -10,9 +10,9 @@
 // convolution. Normalisations and softmax weights are folded as in maam/maam.h. The folded and transformed weights are
 // made anew at each call, on all threads.
 //
-// Error: the 3x3 convolution by F(4x4, 3x3) (core/winograd-inl.h) rounds about twice as much as a direct sum. NaN: as
-// ReLU(NaN) = 0 in MindSpore. An infinity behind the first ReLU makes zeros or NaN of its tile of 4 x 4 pixels, where a
-// direct sum has infinities, and then zeros.
+// Error: the 3x3 convolution by F(4x4, 3x3) (winograd/transforms-inl.h) rounds about twice as much as a direct sum.
+// NaN: as ReLU(NaN) = 0 in MindSpore. An infinity behind the first ReLU makes zeros or NaN of its tile of 4 x 4 pixels,
+// where a direct sum has infinities, and then zeros.
 #pragma once
 
 #include "maam/maam.h"

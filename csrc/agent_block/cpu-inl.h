@@ -1,0 +1,3 @@
+// The kernels, written once and compiled for each instruction set (cpu.cc, cpu_avx2.cc, cpu_avx512.cc).
+#include "agent_block/backward-inl.h"
+#include "agent_block/forward-inl.h"

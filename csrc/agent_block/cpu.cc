@@ -1,0 +1,222 @@
+// The portable kernels, and the order in which the passes run.
+#define MAAM_ISA portable
+#include "agent_block/cpu-inl.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/dispatch.h"
+#include "core/parallel.h"
+
+namespace maam {
+
+#define MAAM_KERNEL MAAM_REGISTER_KERNEL
+#include "agent_block/kernels.inc"
+#undef MAAM_KERNEL
+
+namespace {
+
+int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
+
+// The working memory of one call: tables, then that of each worker.
+class Workspace {
+ public:
+  Workspace(const BlockPlan& plan, bool backward)
+      : tables_(plan, backward),
+        worker_bytes_(std::max(
+            plan.total,
+            RoundUp(9 * std::max(plan.p.middle, plan.p.channels) * plan.lanes * int64_t{sizeof(float)}, kCacheLine))),
+        workers_(WorkersFor(plan.strips.Count())) {}
+
+  int64_t Bytes() const { return tables_.Bytes() + workers_ * worker_bytes_; }
+  const BlockTables& Tables() const { return tables_; }
+
+  template <class F>
+  void Run(const Scratch& scratch, int64_t tasks, F&& f) const {
+    ParallelForWorkers(workers_, tasks, [&](int64_t worker, int64_t task) {
+      f(task, scratch.At(tables_.Bytes() + worker * worker_bytes_));
+    });
+  }
+
+ private:
+  const BlockTables tables_;
+  const int64_t worker_bytes_;
+  const int64_t workers_;
+};
+
+BlockPlan PlanOf(const AgentBlock& p, const AgentBlockSaved& saved) {
+  return BlockPlan(p, saved, FloatLanes(AgentBlockIsa()));
+}
+
+template <class Kernel>
+Kernel* KernelOf(const char* name) {
+  return Choose<Kernel>(ChooseVariant(name));
+}
+
+// Mean and rstd of all strips together, by Chan's formula in their order, and the new moving statistics.
+void JoinStatistics(const BlockPlan& plan, const BlockNorm& norm, int64_t count, int64_t padded, double* statistics,
+                    float* new_mean, float* new_variance) {
+  const Strips& t = plan.strips;
+  const double all = static_cast<double>(plan.p.Pixels());
+  for (int64_t c = 0; c < count; ++c) {
+    double pixels = 0, mean = 0, deviations = 0;
+    for (int64_t i = 0; i < t.Count(); ++i) {
+      const Strip s = StripAt(t, i);
+      const double more = static_cast<double>(std::min(t.height - 4 * s.top, 4 * s.rows) *
+                                              std::min(t.width - 4 * s.left, 4 * s.columns));
+      const float* sums = plan.strip_sums + i * 2 * padded + c;
+      const double delta = sums[0] - mean;
+      mean += delta * more / (pixels + more);
+      deviations += std::max(0.0f, sums[padded]) + delta * delta * pixels * more / (pixels + more);
+      pixels += more;
+    }
+    statistics[c] = mean;
+    statistics[count + c] = 1 / std::sqrt(deviations / all + norm.eps);
+    new_mean[c] = static_cast<float>(norm.momentum * norm.moving_mean[c] + (1 - norm.momentum) * mean);
+    new_variance[c] =
+        static_cast<float>(norm.momentum * norm.moving_variance[c] + (1 - norm.momentum) * deviations / (all - 1));
+  }
+}
+
+// sum x^1 patch = rstd (sum z1 patch - mean sum patch), and sum patch.
+void JoinMoments(const BlockPlan& plan) {
+  const int64_t taps = plan.first.taps, middle = plan.p.middle, padded = plan.strips.middle;
+  const double* statistics = plan.saved.first_statistics;
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    double* row = plan.saved.moments + tap * (middle + 1);
+    double patch = 0;
+    for (int64_t g = 0; g < plan.groups; ++g) patch += plan.patch_sums[g * taps + tap];
+    row[middle] = patch;
+    for (int64_t c = 0; c < middle; ++c) {
+      double sum = 0;
+      for (int64_t g = 0; g < plan.groups; ++g) sum += plan.taps_sums[(g * (taps + 1) + tap) * padded + c];
+      row[c] = statistics[middle + c] * (sum - statistics[c] * patch);
+    }
+  }
+}
+
+// d gamma and d beta of the second normalisation, and what they make of dZ2.
+void JoinSecondGradient(const BlockPlan& plan, float* dgamma, float* dbeta) {
+  const AgentBlock& p = plan.p;
+  const double pixels = static_cast<double>(p.Pixels());
+  const BatchNormVectors& norm = plan.second_norm;
+  for (int64_t c = 0; c < plan.channels; ++c) {
+    double beta = 0, gamma = 0;
+    for (int64_t i = 0; i < p.batch; ++i) {
+      beta += plan.strip_sums[i * 2 * plan.channels + c];
+      gamma += plan.strip_sums[(i * 2 + 1) * plan.channels + c];
+    }
+    const double rstd = c < p.channels ? plan.saved.second_statistics[p.channels + c] : 0;
+    const double scale = c < p.channels ? p.second.gamma[c] * rstd : 0;
+    norm.offset[c] = static_cast<float>(-scale * beta / pixels);
+    norm.slope[c] = static_cast<float>(-scale * rstd * gamma / pixels);
+    if (c >= p.channels) continue;
+    dgamma[c] = static_cast<float>(gamma);
+    dbeta[c] = static_cast<float>(beta);
+  }
+}
+
+// Gradients of the first convolution and its normalisation.
+void JoinFirstGradient(const BlockPlan& plan, float* dweight, float* dgamma, float* dbeta) {
+  const AgentBlock& p = plan.p;
+  const int64_t taps = plan.first.taps, padded = plan.strips.middle;
+  const double pixels = static_cast<double>(p.Pixels());
+  const auto sum = [&](int64_t row, int64_t c) {
+    double all = 0;
+    for (int64_t g = 0; g < plan.groups; ++g) all += plan.taps_sums[(g * (taps + 1) + row) * padded + c];
+    return all;
+  };
+  for (int64_t c = 0; c < p.middle; ++c) {
+    const double mean = plan.saved.first_statistics[c], rstd = plan.saved.first_statistics[p.middle + c];
+    const double beta = sum(taps, c);
+    double gamma = -mean * beta;  // sum dY1 z1 is that of W1 and sum dY1 patch
+    for (int64_t tap = 0; tap < taps; ++tap) gamma += p.first_weight[c * taps + tap] * sum(tap, c);
+    gamma *= rstd;
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      const double* moments = plan.saved.moments + tap * (p.middle + 1);
+      const double centred = sum(tap, c) - (beta * moments[p.middle] + gamma * moments[c]) / pixels;
+      dweight[c * taps + tap] = static_cast<float>(p.first.gamma[c] * rstd * centred);
+    }
+    dgamma[c] = static_cast<float>(gamma);
+    dbeta[c] = static_cast<float>(beta);
+  }
+}
+
+void Rotate(const BlockPlan& plan) {
+  const AgentBlock& p = plan.p;
+  ParallelFor(p.middle, [&](int64_t i) {
+    for (int64_t c = 0; c < p.channels; ++c) {
+      const float* from = p.second_weight + (c * p.middle + i) * 9;
+      for (int tap = 0; tap < 9; ++tap) plan.rotated[(i * p.channels + c) * 9 + tap] = from[8 - tap];
+    }
+  });
+}
+
+}  // namespace
+
+Isa AgentBlockIsa() { return ChooseVariant("agent_block_forward").isa; }
+
+int64_t AgentBlockForwardScratch(const AgentBlock& p) { return Workspace(PlanOf(p, {}), false).Bytes(); }
+
+int64_t AgentBlockBackwardScratch(const AgentBlock& p) { return Workspace(PlanOf(p, {}), true).Bytes(); }
+
+void RunAgentBlockForward(const AgentBlockForward& p) {
+  BlockPlan plan = PlanOf(p, p);
+  const Workspace workspace(plan, false);
+  const Scratch scratch(workspace.Bytes());
+  workspace.Tables().Place(scratch.At(0), &plan);
+  const auto pack = KernelOf<BlockPackKernel>("agent_block_pack");
+  const auto pack_first = [&] {
+    workspace.Run(scratch, plan.strips.middle / plan.lanes,
+                  [&](int64_t task, char* memory) { pack(plan, BlockWeights::kFirst, task, memory); });
+  };
+  pack_first();
+  const auto moments = KernelOf<BlockTaskKernel>("agent_block_moments");
+  workspace.Run(scratch, plan.groups, [&](int64_t group, char* memory) { moments(plan, group, memory); });
+  JoinStatistics(plan, p.first, p.middle, plan.strips.middle, p.first_statistics, p.new_statistics[0],
+                 p.new_statistics[1]);
+  JoinMoments(plan);
+
+  FillNorm(p.first, p.first_statistics, p.middle, plan.strips.middle, &plan.first_norm);
+  plan.first.shift = plan.first_norm.shift;
+  pack_first();
+  workspace.Run(scratch, plan.channels / plan.lanes,
+                [&](int64_t task, char* memory) { pack(plan, BlockWeights::kSecond, task, memory); });
+  for (int64_t c = 0; c < plan.channels; ++c)
+    plan.second_norm.sign[c] = c < p.channels && p.second.gamma[c] < 0 ? -1 : 1;
+  const auto forward = KernelOf<BlockTaskKernel>("agent_block_forward");
+  workspace.Run(scratch, plan.strips.Count(), [&](int64_t strip, char* memory) { forward(plan, strip, memory); });
+  JoinStatistics(plan, p.second, p.channels, plan.channels, p.second_statistics, p.new_statistics[2],
+                 p.new_statistics[3]);
+
+  FillNorm(p.second, p.second_statistics, p.channels, plan.channels, &plan.second_norm);
+  const auto finish = KernelOf<BlockFinishKernel>("agent_block_finish");
+  ParallelFor(p.batch, [&](int64_t image) { finish(plan, image, p.a); });
+}
+
+void RunAgentBlockBackward(const AgentBlockBackward& p) {
+  BlockPlan plan = PlanOf(p, p);
+  const Workspace workspace(plan, true);
+  const Scratch scratch(workspace.Bytes());
+  workspace.Tables().Place(scratch.At(0), &plan);
+  FillNorm(p.first, p.first_statistics, p.middle, plan.strips.middle, &plan.first_norm);
+  FillNorm(p.second, p.second_statistics, p.channels, plan.channels, &plan.second_norm);
+  plan.first.shift = plan.first_norm.shift;
+  const auto pooled_gradient = KernelOf<BlockPooledKernel>("agent_block_pooled_gradient");
+  ParallelFor(p.batch, [&](int64_t image) { pooled_gradient(plan, image, p.da); });
+  JoinSecondGradient(plan, p.gradient[4], p.gradient[5]);
+
+  Rotate(plan);
+  const auto pack = KernelOf<BlockPackKernel>("agent_block_pack");
+  const int64_t vectors = plan.strips.middle / plan.lanes;
+  workspace.Run(scratch, 2 * vectors, [&](int64_t task, char* memory) {
+    pack(plan, task < vectors ? BlockWeights::kFirst : BlockWeights::kTransposed, task % vectors, memory);
+  });
+  const auto backward = KernelOf<BlockTaskKernel>("agent_block_backward");
+  workspace.Run(scratch, plan.groups, [&](int64_t group, char* memory) { backward(plan, group, memory); });
+  JoinFirstGradient(plan, p.gradient[0], p.gradient[1], p.gradient[2]);
+  const auto weight_gradient = KernelOf<BlockWeightKernel>("agent_block_weight_gradient");
+  ParallelFor(CeilDiv(p.channels, plan.lanes), [&](int64_t task) { weight_gradient(plan, task, p.gradient[3]); });
+}
+
+}  // namespace maam

@@ -1,0 +1,156 @@
+// The forward's kernels. Compiled for each instruction set, see core/simd.h.
+#pragma once
+
+#include "agent_block/pixels-inl.h"
+
+namespace maam {
+namespace MAAM_ISA {
+namespace agent_block {
+
+// Statistics of the first convolution's own pixels of a strip.
+static void MapStatistics(const BlockPlan& plan, const Strip& s, const float* map, float* sums) {
+  const Strips& t = plan.strips;
+  const int64_t rows = RowsOf(t, s), columns = ColumnsOf(t, s);
+  for (int64_t c = 0; c < t.middle; c += V::kLanes) {
+    const float* origin = map + (c * t.MapRows() + V::kLanes) * t.MapStride() + V::kLanes;
+    Deviations deviations(Load(origin));
+    for (int64_t y = 0; y < rows; ++y) {
+      const float* row = origin + y * t.MapStride() * V::kLanes;
+      for (int64_t x = 0; x < columns; ++x) deviations.Add(Load(row + x * V::kLanes));
+    }
+    deviations.Take(rows * columns, sums + c, sums + t.middle + c);
+  }
+}
+
+static void AddPatchSums(const BlockPlan& plan, const Strip& s, const float* patch, float* sums) {
+  const Strips& t = plan.strips;
+  for (int64_t tap = 0; tap < plan.first.taps; ++tap) {
+    V sum = Set(0.0f);
+    for (int64_t y = 1; y <= RowsOf(t, s); ++y) {
+      const float* row = patch + y * t.PatchStride() + 1 + plan.first.offset[tap];
+      ForVectors<V>(ColumnsOf(t, s), [&](int64_t i, int64_t n) { sum = Add(sum, LoadUpTo(row + i, n)); });
+    }
+    sums[tap] += static_cast<float>(SumLanes(sum));
+  }
+}
+
+// The windows of one tile that lie in the image: the one pixel that becomes the maximum, whatever the sign of gamma.
+MAAM_INLINE void StorePooled(const BlockPlan& plan, int64_t top, int64_t left, const V (&y)[4][4], V sign,
+                             float* pooled) {
+  for (int i = 0; i < 2; ++i) {
+    for (int j = 0; j < 2; ++j) {
+      const int64_t row = top / 2 + i, column = left / 2 + j;
+      if (row >= plan.pooled_height || column >= plan.pooled_width) continue;
+      const V a = Mul(y[2 * i][2 * j], sign), b = Mul(y[2 * i][2 * j + 1], sign);
+      const V c = Mul(y[2 * i + 1][2 * j], sign), d = Mul(y[2 * i + 1][2 * j + 1], sign);
+      Store(pooled + (row * plan.pooled_width + column) * kChannelBlock, Mul(Max(Max(a, b), Max(c, d)), sign));
+    }
+  }
+}
+
+// One vector of channels of the second convolution of a strip: z2, pooled pixels and statistics.
+static void StoreSecond(const BlockPlan& plan, const Strip& s, const float* product, int64_t channel, float* sums) {
+  const AgentBlock& p = plan.p;
+  float* z = plan.saved.z + plan.ChannelAt(s.image, channel, p.height * p.width);
+  float* pooled = plan.saved.pooled + plan.ChannelAt(s.image, channel, plan.pooled_height * plan.pooled_width);
+  const V sign = Load(plan.second_norm.sign + channel);
+  V y[4][4];
+  TransformOutput(product, y);
+  Deviations deviations(y[0][0]);
+  for (int64_t tile = 0; tile < s.Tiles(); ++tile) {
+    const int64_t top = 4 * (s.top + tile / s.columns), left = 4 * (s.left + tile % s.columns);
+    TransformOutput(product + tile * kPanelVectors * kFrequencies * V::kLanes, y);
+    const bool whole = top + 4 <= p.height && left + 4 <= p.width;
+    float* to = z + (top * p.width + left) * kChannelBlock;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        if (!whole && (top + i >= p.height || left + j >= p.width)) continue;
+        Store(to + (i * p.width + j) * kChannelBlock, y[i][j]);
+        deviations.Add(y[i][j]);
+      }
+    }
+    StorePooled(plan, top, left, y, sign, pooled);
+  }
+  deviations.Take(RowsOf(plan.strips, s) * ColumnsOf(plan.strips, s), sums + channel, sums + plan.channels + channel);
+}
+
+}  // namespace agent_block
+}  // namespace MAAM_ISA
+
+void MAAM_VARIANT(agent_block_pack)(const BlockPlan& plan, BlockWeights which, int64_t vector, char* scratch) {
+  using namespace MAAM_ISA;
+  const AgentBlock& p = plan.p;
+  const int64_t output = vector * F32::kLanes;
+  float* plain = reinterpret_cast<float*>(scratch);
+  if (which == BlockWeights::kFirst) {
+    const float* scale = (plan.first.shift == plan.first_norm.shift ? plan.first_norm.scale : plan.ones) + output;
+    PackPlain(p.first_weight, plan.first.taps, p.middle, output, scale, plan.first.weight);
+  } else if (which == BlockWeights::kSecond) {
+    PackWinograd(p.second_weight, p.middle, p.channels, output, plan.ones, plain, plan.second.weight);
+  } else {
+    PackWinograd(plan.rotated, p.channels, p.middle, output, plan.ones, plain, plan.transposed.weight);
+  }
+}
+
+void MAAM_VARIANT(agent_block_moments)(const BlockPlan& plan, int64_t group, char* scratch) {
+  using namespace MAAM_ISA;
+  using namespace MAAM_ISA::agent_block;
+  const Strips& t = plan.strips;
+  const Memory m(plan, scratch);
+  float* taps_sums = plan.taps_sums + group * (plan.first.taps + 1) * t.middle;
+  float* patch_sums = plan.patch_sums + group * plan.first.taps;
+  ZeroFloats(taps_sums, plan.first.taps * t.middle);
+  ZeroFloats(patch_sums, plan.first.taps);
+  for (int64_t i = plan.GroupBegin(group); i < plan.GroupBegin(group + 1); ++i) {
+    const Strip s = StripAt(t, i);
+    StagePatch(t, s, plan.p.x, m.patch);
+    FirstConvolution<false>(t, s, plan.first, m.patch, m.map);
+    MapStatistics(plan, s, m.map, plan.strip_sums + i * 2 * t.middle);
+    for (int64_t c = 0; c < t.middle; c += kPanelColumns) AddByTap(plan, s, m.patch, m.map, c, taps_sums);
+    AddPatchSums(plan, s, m.patch, patch_sums);
+  }
+}
+
+void MAAM_VARIANT(agent_block_forward)(const BlockPlan& plan, int64_t index, char* scratch) {
+  using namespace MAAM_ISA;
+  using namespace MAAM_ISA::agent_block;
+  const Strips& t = plan.strips;
+  const Strip s = StripAt(t, index);
+  const Memory m(plan, scratch);
+  StagePatch(t, s, plan.p.x, m.patch);
+  FirstConvolution<true>(t, s, plan.first, m.patch, m.map);
+  TransformInput(t, s, m.map, t.MapRows(), t.MapStride(), t.middle, m.product, m.input);
+  for (int64_t c = 0; c < plan.channels; c += kPanelColumns) {
+    MultiplyPanel(t, s, m.input, t.middle, plan.p.middle, plan.second.weight + c * kFrequencies * plan.p.middle,
+                  m.product);
+    for (int v = 0; v < kPanelVectors; ++v) {
+      StoreSecond(plan, s, m.product + v * kFrequencies * V::kLanes, c + v * V::kLanes,
+                  plan.strip_sums + index * 2 * plan.channels);
+    }
+  }
+}
+
+void MAAM_VARIANT(agent_block_finish)(const BlockPlan& plan, int64_t image, float* a) {
+  using namespace MAAM_ISA;
+  using namespace MAAM_ISA::agent_block;
+  const int64_t pixels = plan.pooled_height * plan.pooled_width;
+  for (int64_t c = 0; c < plan.p.channels; c += V::kLanes) {
+    const V scale = Load(plan.second_norm.scale + c), shift = Load(plan.second_norm.shift + c);
+    const float* pooled = plan.saved.pooled + plan.ChannelAt(image, c, pixels);
+    float* to = a + (image * plan.p.channels + c) * pixels;
+    const int64_t count = plan.p.channels - c < V::kLanes ? plan.p.channels - c : V::kLanes;
+    ForVectors<V>(pixels, [&](int64_t i, int64_t n) {
+      float last[V::kLanes * V::kLanes] = {}, first[V::kLanes * V::kLanes];
+      for (int64_t j = 0; j < n; ++j) {
+        const V y = Fma(Load(pooled + (i + j) * kChannelBlock), scale, shift);
+        Store(last + j * V::kLanes, WherePositive(y, y));
+      }
+      TransposeSquare<V>(last, V::kLanes, first, V::kLanes);
+      for (int64_t j = 0; j < count; ++j) StoreUpTo(to + j * pixels + i, Load(first + j * V::kLanes), n);
+    });
+  }
+}
+
+}  // namespace maam

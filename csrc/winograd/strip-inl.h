@@ -1,0 +1,201 @@
+// The steps by which a strip goes through a k x k convolution and a 3 x 3 one by F(4x4, 3x3), channels last, so that
+// channels are lanes. Compiled for each instruction set, see core/simd.h.
+#pragma once
+
+#include "core/panel-inl.h"
+#include "core/simd.h"
+#include "winograd/strips.h"
+#include "winograd/transforms-inl.h"
+
+namespace maam {
+namespace MAAM_ISA {
+
+// The pixels that the strip's taps reach, zeros around the image.
+static void StagePatch(const Strips& t, const Strip& s, const float* images, float* patch) {
+  const int64_t left = 4 * s.left - 1 - t.border;
+  const int64_t begin = left < 0 ? -left : 0;
+  const int64_t end = t.width - left < t.PatchStride() ? t.width - left : t.PatchStride();
+  for (int64_t i = 0; i < t.inputs * t.PatchRows(); ++i) {
+    const int64_t y = 4 * s.top - 1 - t.border + i % t.PatchRows();
+    const float* from = images + ((s.image * t.inputs + i / t.PatchRows()) * t.height + y) * t.width + left;
+    float* row = patch + i * t.PatchStride();
+    const bool inside = y >= 0 && y < t.height;
+    for (int64_t x = 0; x < t.PatchStride(); ++x) row[x] = inside && x >= begin && x < end ? from[x] : 0;
+  }
+}
+
+MAAM_INLINE void ZeroCells(float* cells, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) Store(cells + i * F32::kLanes, Set(0.0f));
+}
+
+// One row of one panel of the first convolution in columns [begin, end) of the map; kRelu: with shift and ReLU.
+template <bool kRelu>
+static void FirstRow(const FirstPanels& conv, int64_t panel, const float* patch, int64_t begin, int64_t end,
+                     float* const (&row)[kPanelVectors]) {
+  const float* weight = conv.weight + panel * conv.taps * kPanelColumns;
+  const float* shift = conv.shift + panel * kPanelColumns;
+  const auto offset = [&conv](int64_t tap) { return conv.offset[tap]; };
+  for (int64_t c = begin; c < end; c += kPanelRows) {
+    // The last block overlaps the one before it, or in a short row reaches behind it.
+    const int64_t at = c + kPanelRows <= end || end - kPanelRows < begin ? c : end - kPanelRows;
+    F32 sum[kPanelRows][kPanelVectors];
+#pragma GCC unroll 8
+    for (int r = 0; r < kPanelRows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = kRelu ? Load(shift + v * F32::kLanes) : Set(0.0f);
+    }
+    PanelProduct<false>(patch + at, 1, offset, conv.taps, weight, sum);
+#pragma GCC unroll 8
+    for (int r = 0; r < kPanelRows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kPanelVectors; ++v) {
+        Store(row[v] + (at + r) * F32::kLanes, kRelu ? Relu(sum[r][v]) : sum[r][v]);
+      }
+    }
+  }
+}
+
+// The map: (vectors of channels, rows, columns, lanes). Pixels outside the image are zeros, the second convolution's
+// padding.
+template <bool kRelu>
+static void FirstConvolution(const Strips& t, const Strip& s, const FirstPanels& conv, const float* patch, float* map) {
+  const int64_t columns = 4 * s.columns + 2;
+  const int64_t before = 4 * s.left - 1;
+  const int64_t begin = before < 0 ? -before : 0;
+  const int64_t end = t.width - before < columns ? t.width - before : columns;
+  for (int64_t panel = 0; panel < t.middle / kPanelColumns; ++panel) {
+    for (int64_t r = 0; r < 4 * s.rows + 2; ++r) {
+      float* row[kPanelVectors];
+      for (int v = 0; v < kPanelVectors; ++v) {
+        row[v] = map + ((panel * kPanelVectors + v) * t.MapRows() + r) * t.MapStride() * F32::kLanes;
+      }
+      const int64_t y = 4 * s.top - 1 + r;
+      const bool inside = y >= 0 && y < t.height;
+      if (inside) FirstRow<kRelu>(conv, panel, patch + r * t.PatchStride(), begin, end, row);
+      for (int v = 0; v < kPanelVectors; ++v) {
+        ZeroCells(row[v], inside ? begin : columns);
+        if (inside) ZeroCells(row[v] + end * F32::kLanes, columns - end);
+      }
+    }
+  }
+}
+
+// B^T d B of all tiles of a strip, from a map of `channels` channels and this geometry, the pixel above and to the left
+// of the strip first: (frequencies, tiles, channels). Columns are transformed once for both tiles that share them, into
+// `half`.
+static void TransformInput(const Strips& t, const Strip& s, const float* map, int64_t map_rows, int64_t map_stride,
+                           int64_t channels, float* half, float* input) {
+  const int64_t columns = 4 * s.columns + 2;
+  for (int64_t vector = 0; vector < channels / F32::kLanes; ++vector) {
+    for (int64_t row = 0; row < s.rows; ++row) {
+      const float* from = map + (vector * map_rows + 4 * row) * map_stride * F32::kLanes;
+      for (int64_t c = 0; c < columns; ++c) {
+        F32 d[6], v[6];
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; ++i) d[i] = Load(from + (i * map_stride + c) * F32::kLanes);
+        WinogradInput(d, v);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; ++i) Store(half + (i * columns + c) * F32::kLanes, v[i]);
+      }
+      for (int64_t tile = 0; tile < s.columns; ++tile) {
+        float* to = input + (row * s.columns + tile) * channels + vector * F32::kLanes;
+        for (int i = 0; i < 6; ++i) {
+          F32 d[6], v[6];
+#pragma GCC unroll 6
+          for (int j = 0; j < 6; ++j) d[j] = Load(half + (i * columns + 4 * tile + j) * F32::kLanes);
+          WinogradInput(d, v);
+#pragma GCC unroll 6
+          for (int j = 0; j < 6; ++j, to += t.FrequencyStride(channels)) Store(to, v[j]);
+        }
+      }
+    }
+  }
+}
+
+// Rows that pad `count` ones to whole blocks: computed and dropped, they must not hold what slows arithmetic down.
+static void ZeroRows(float* rows, int64_t stride, int64_t count) {
+  for (int64_t r = count; r % kPanelRows != 0; ++r) {
+    for (int64_t i = 0; i < stride; ++i) rows[r * stride + i] = 0;
+  }
+}
+
+// The matrix products of one panel of weights for all frequencies: (tiles, vectors, frequencies, lanes). `depth` of the
+// transformed input's channels exist.
+static void MultiplyPanel(const Strips& t, const Strip& s, float* input, int64_t channels, int64_t depth,
+                          const float* weight, float* product) {
+  const auto offset = [](int64_t k) { return k; };
+  for (int64_t f = 0; f < kFrequencies; ++f, weight += depth * kPanelColumns, input += t.FrequencyStride(channels)) {
+    ZeroRows(input, channels, s.Tiles());
+    for (int64_t tile = 0; tile < s.Tiles(); tile += kPanelRows) {
+      F32 sum[kPanelRows][kPanelVectors];
+#pragma GCC unroll 8
+      for (int r = 0; r < kPanelRows; ++r) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = Set(0.0f);
+      }
+      if (tile == 0) {
+        PanelProduct<true>(input, channels, offset, depth, weight, sum);
+      } else {
+        PanelProduct<false>(input + tile * channels, channels, offset, depth, weight, sum);
+      }
+      float* to = product + (tile * kPanelVectors * kFrequencies + f) * F32::kLanes;
+#pragma GCC unroll 8
+      for (int r = 0; r < kPanelRows; ++r) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kPanelVectors; ++v, to += kFrequencies * F32::kLanes) Store(to, sum[r][v]);
+      }
+    }
+  }
+}
+
+// A^T m A of one vector of channels of one tile.
+MAAM_INLINE void TransformOutput(const float* m, F32 (&y)[4][4]) {
+  F32 half[4][6];
+#pragma GCC unroll 6
+  for (int j = 0; j < 6; ++j) {
+    F32 column[6], z[4];
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; ++i) column[i] = Load(m + (i * 6 + j) * F32::kLanes);
+    WinogradOutput(column, z);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) half[i][j] = z[i];
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) WinogradOutput(half[i], y[i]);
+}
+
+// One vector of outputs of a 3 x 3 convolution, weights (outputs, inputs, 3, 3) times scale: G g G^T in panels
+// (frequencies, inputs, outputs). `plain` is working memory of 9 * inputs vectors.
+static void PackWinograd(const float* weight, int64_t inputs, int64_t outputs, int64_t first, const float* scale,
+                         float* plain, float* panels) {
+  PackVector(weight + first * 9 * inputs, outputs - first, 9 * inputs, scale, plain, F32::kLanes);
+  for (int64_t i = 0; i < inputs; ++i) {
+    F32 t[3][6];
+#pragma GCC unroll 3
+    for (int x = 0; x < 3; ++x) {
+      F32 g[3];
+#pragma GCC unroll 3
+      for (int y = 0; y < 3; ++y) g[y] = Load(plain + (i * 9 + y * 3 + x) * F32::kLanes);
+      WinogradWeight(g, t[x]);
+    }
+    float* at = panels + (first / kPanelColumns * kFrequencies * inputs + i) * kPanelColumns + first % kPanelColumns;
+#pragma GCC unroll 6
+    for (int y = 0; y < 6; ++y) {
+      const F32 g[3] = {t[0][y], t[1][y], t[2][y]};
+      F32 u[6];
+      WinogradWeight(g, u);
+#pragma GCC unroll 6
+      for (int x = 0; x < 6; ++x, at += inputs * kPanelColumns) Store(at, u[x]);
+    }
+  }
+}
+
+// One vector of outputs of another convolution, weights (outputs, depth) times scale, in panels (depth, outputs).
+static void PackPlain(const float* weight, int64_t depth, int64_t outputs, int64_t first, const float* scale,
+                      float* panels) {
+  PackVector(weight + first * depth, outputs - first, depth, scale,
+             panels + first / kPanelColumns * depth * kPanelColumns + first % kPanelColumns, kPanelColumns);
+}
+
+}  // namespace MAAM_ISA
+}  // namespace maam
