@@ -5,12 +5,12 @@
     v = beta2 v + (1 - beta2) g^2
     w = w - lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps)
 
-``nn.Adam`` spends two kernels a parameter on its weight decay, each with a pass over memory, and one on the update; here
-one kernel reads and writes every element once.
+``nn.Adam`` spends two kernels a parameter on its weight decay, each with a pass over memory, and one on the update;
+here one kernel reads and writes every element once.
 
 The operator writes its inputs, as MindSpore's own optimizers do: the parameters are marked as written
-(``sig_rw.RW_WRITE``) and the operator as one with a side effect on memory, so that in both modes reads before it see the
-old values and reads after it the new ones.
+(``sig_rw.RW_WRITE``) and the operator as one with a side effect on memory, so that in both modes reads before it see
+the old values and reads after it the new ones.
 """
 
 from __future__ import annotations
@@ -87,15 +87,15 @@ class FusedAdam(nn.Adam):
         """One step.
 
         Raises:
-            RuntimeError: in PYNATIVE mode, where a parameter shows part of another tensor, or one transposed: the kernel
-                would get a copy.
+            RuntimeError: in PYNATIVE mode, where a parameter shows part of another tensor, or one transposed: the
+                kernel would get a copy.
         """
         if self.impl == _select.NATIVE and ms.get_context("mode") == ms.PYNATIVE_MODE:
             for parameter in (*self._parameters, *self.moment1, *self.moment2):
                 if not parameter.is_contiguous():
                     raise RuntimeError(
-                        f"maam_ops.FusedAdam: params: got {parameter.name} as a view of another tensor, expected memory "
-                        f"of its own; give it {parameter.name}.set_data(value.copy())"
+                        f"maam_ops.FusedAdam: params: got {parameter.name} as a view of another tensor, expected "
+                        f"memory of its own; give it {parameter.name}.set_data(value.copy())"
                     )
         return super().__call__(gradients)
 

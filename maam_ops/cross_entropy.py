@@ -3,8 +3,8 @@
     loss = mean_i [lse(x_i) - (1 - s) x_i[t_i] - s mean(x_i)]        lse: logarithm of the sum of exponentials
     d x_i = (softmax(x_i) - (1 - s) onehot(t_i) - s / K) / count
 
-over the rows whose label is not ``ignore_index``; s is the label smoothing. Equal to ``ops.cross_entropy``, and for s = 0
-without ignored labels to ``nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")``.
+over the rows whose label is not ``ignore_index``; s is the label smoothing. Equal to ``ops.cross_entropy``, and for
+s = 0 without ignored labels to ``nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")``.
 """
 
 from __future__ import annotations

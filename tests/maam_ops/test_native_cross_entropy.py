@@ -30,7 +30,7 @@ class Case:
     def expected(self):
         x, labels = self.logits.values, self.labels.data
         counted = labels != IGNORE
-        rows, classes = x.shape
+        classes = x.shape[1]
         with np.errstate(invalid="ignore", divide="ignore"):
             shifted = x - x.max(1, keepdims=True)
             log_softmax = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
