@@ -97,9 +97,11 @@ class FusedDense(FusedCell):
 
     def _adopt_dense(self, layer: nn.Dense, relu: bool) -> None:
         self.adopt("weight", layer.weight)
-        self.bias = None
         if layer.has_bias:
             self.adopt("bias", layer.bias)
+        else:
+            self._params.pop("bias", None)  # a Parameter of value None would keep the Cell from compiling
+            self.bias = None
         self.in_channels, self.out_channels, self.relu = layer.in_channels, layer.out_channels, relu
 
     def construct(self, x):

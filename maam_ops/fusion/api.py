@@ -12,7 +12,7 @@ import mindspore as ms
 from mindspore import nn
 
 from maam_ops import _select, graph
-from maam_ops.fusion import aggregate, reduce, swap, verify
+from maam_ops.fusion import aggregate, dense, reduce, swap, verify
 from maam_ops.fusion.checks import first_line
 from maam_ops.fusion.report import FuseReport, Refusal
 from maam_ops.fusion.slots import Tree
@@ -49,8 +49,8 @@ def fuse(
     """Swaps fused operators into ``net``, in place, where that provably changes nothing but speed.
 
     It looks for 1x1 convolution, batch normalisation, ReLU as Cells in a row (in ``nn.SequentialCell`` or as attributes
-    whose use in a row the source shows), and for Cells that compute a softmax-weighted sum of 2 to 8 branches, however
-    they write it. Parameters stay the same objects with the same names, so checkpoints load both ways and an optimizer
+    whose use in a row the source shows), for dense layers with and without a ReLU behind them, and for Cells that
+    compute a softmax-weighted sum of 2 to 8 branches, however they write it. Parameters stay the same objects with the same names, so checkpoints load both ways and an optimizer
     stays valid. The result is checked on a probe batch: outputs, gradients and running statistics, in evaluation and
     in training; what does not pass is taken out again. The net's values and training state stay as they were.
 
@@ -75,7 +75,7 @@ def fuse(
     """
     if not isinstance(net, nn.Cell):
         raise TypeError(f"maam_ops.fuse: net: got {type(net).__name__}, expected a mindspore.nn.Cell")
-    for op in (aggregate.PATTERN, reduce.PATTERN, _BOTH):
+    for op in (aggregate.PATTERN, reduce.PATTERN, _BOTH, dense.PATTERN):
         _select.choose(op, impl)
     tree = Tree(net)
     named = _rules_by_pattern(rules, [slot.path for slot in tree.slots])
@@ -142,14 +142,16 @@ def _plan(
     """The changes to make, a pair of patterns in a row as one change, and what was refused so far."""
     aggregates, refused_aggregates = aggregate.find(tree, trace, net, named[aggregate.PATTERN])
     reduces, refused_reduces = reduce.find(tree, trace, named[reduce.PATTERN])
-    refusals = [
-        refusal for refusal in (*refused_aggregates, *refused_reduces) if not _below(refusal.path, named[_KEEP])
-    ]
+    layers, refused_layers = dense.find(tree, trace)
+    refused = (*refused_aggregates, *refused_reduces, *refused_layers)
+    refusals = [refusal for refusal in refused if not _below(refusal.path, named[_KEEP])]
     order = tree.slots
     changes: dict[int, swap.Change] = {}
-    for match in (*aggregates, *reduces):
+    for match in (*aggregates, *reduces, *layers):
         if isinstance(match, aggregate.AggregateMatch):
             change = swap.aggregate_change(match, impl)
+        elif isinstance(match, dense.DenseMatch):
+            change = swap.dense_change(match, impl)
         else:
             change = swap.reduce_change(match, order, impl)
         kept = [slot.path for slot in change.slots if _below(slot.path, named[_KEEP])]

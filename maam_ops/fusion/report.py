@@ -11,7 +11,7 @@ class Swap:
 
     Attributes:
         path: where it stands.
-        pattern: ``"agent_aggregate"``, ``"reduce"`` or ``"aggregate_reduce"``.
+        pattern: ``"agent_aggregate"``, ``"reduce"``, ``"aggregate_reduce"`` or ``"dense"``.
         replaces: paths of the Cells whose work it does.
         operator: the fused Cell, as text, with the implementation it runs.
     """

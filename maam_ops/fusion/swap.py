@@ -9,7 +9,9 @@ from mindspore import Parameter, nn
 
 from maam_ops.aggregate import FusedAgentAggregate
 from maam_ops.aggregate_reduce import FusedAggregateReduce
+from maam_ops.dense import FusedDense
 from maam_ops.fusion.aggregate import AggregateMatch
+from maam_ops.fusion.dense import DenseMatch
 from maam_ops.fusion.reduce import ReduceMatch
 from maam_ops.fusion.report import Swap
 from maam_ops.fusion.slots import BranchPassthrough, Passthrough, Slot, hold, put
@@ -21,7 +23,7 @@ class Change:
     """One swap that can be made and undone.
 
     Attributes:
-        pattern: ``"agent_aggregate"``, ``"reduce"`` or ``"aggregate_reduce"``.
+        pattern: ``"agent_aggregate"``, ``"reduce"``, ``"aggregate_reduce"`` or ``"dense"``.
         slots: the places it changes.
         install: puts the fused Cells in and returns where the operator stands, and the operator.
         parts: smaller changes to fall back on where this one does not pass the check.
@@ -66,6 +68,20 @@ def reduce_change(match: ReduceMatch, order: list[Slot], impl: str) -> Change:
         return place, fused
 
     return Change("reduce", _reduce_slots(match), install)
+
+
+def dense_change(match: DenseMatch, impl: str) -> Change:
+    """A dense layer, and the ReLU behind it."""
+
+    def install() -> tuple[Slot, nn.Cell]:
+        fused = FusedDense.from_cell(match.dense.cell, relu=match.relu is not None, impl=impl)
+        _place(match.dense, fused, match.dense.cell)
+        if match.relu is not None:
+            _place(match.relu, Passthrough({}), match.relu.cell)
+        return match.dense, fused
+
+    slots = (match.dense,) if match.relu is None else (match.dense, match.relu)
+    return Change("dense", slots, install)
 
 
 def both_change(

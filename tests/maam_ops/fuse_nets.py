@@ -148,6 +148,24 @@ class DenseExperts(nn.Cell):
         return self.mix(tuple([expert(x) for expert in self.experts]))
 
 
+class DenseRows(nn.Cell):
+    """Dense layers: one with a ReLU of its own, one whose output is read twice, two that share a ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Dense(6, 5)
+        self.relu = nn.ReLU()
+        self.fork = nn.Dense(5, 5, has_bias=False)
+        self.other = nn.ReLU()
+        shared = nn.ReLU()
+        self.rest = nn.SequentialCell(nn.Dense(5, 4), shared, nn.Dense(4, 3), shared)
+
+    def construct(self, x):
+        out = self.relu(self.first(x))
+        out = self.fork(out)
+        return self.rest(self.other(out)) + out.sum()
+
+
 class Bottleneck(nn.Cell):
     """A residual bottleneck: only its first three Cells are the pattern, and its ReLU is used three times."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from maam_ops import FusedAgentAggregate, FusedAggregateReduce, FusedReduce, _select
+from maam_ops import FusedAgentAggregate, FusedAggregateReduce, FusedDense, FusedReduce, _select
 from maam_ops.fusion import Rule, fuse
 
 from . import fuse_nets as nets
@@ -21,11 +21,11 @@ def small_public_net() -> nets.PublicMAAM:
     return nets.PublicMAAM(channels=4, out_channels=8, side=8, hidden=16)
 
 
-def fuse_uncounted(net: nn.Cell, rules=None):
+def fuse_uncounted(net: nn.Cell, rules=None, probe=IMAGES):
     """The probe comes from set_inputs, and no kernels are counted: two compilations less."""
-    net.set_inputs(IMAGES)
+    net.set_inputs(probe)
     report = fuse(net, rules, impl="reference")
-    assert report.probe == "from set_inputs (2, 3, 8, 8) Float32"
+    assert report.probe == f"from set_inputs {probe.shape} Float32"
     return report
 
 
@@ -36,6 +36,8 @@ def names_and_objects(net: nn.Cell) -> list[tuple[str, int]]:
 def patterns(report) -> list[tuple[str, str]]:
     return [(swap.path, swap.pattern) for swap in report.swaps]
 
+
+CLASSIFIER = [("classifier.1", "dense"), ("classifier.3", "dense")]
 
 OTHER_NETS = {
     "indexed, one by one": (
@@ -53,7 +55,12 @@ OTHER_NETS = {
     "softmax and sum by hand": (
         lambda: nets.Branches(nets.ByHandFusion(), 3, as_list=True), [("fusion", "agent_aggregate")]
     ),
-    "dense branches, (1, N), loop, tuple, eight": (nets.DenseExperts, [("mix", "agent_aggregate")]),
+    "dense branches, (1, N), loop, tuple, eight": (
+        nets.DenseExperts, [("mix", "agent_aggregate"), *((f"experts.{i}", "dense") for i in range(8))],
+    ),
+    "dense layers, one followed by two, one with a ReLU of its own": (
+        nets.DenseRows, [("first", "dense"), ("fork", "dense"), ("rest.0", "dense"), ("rest.2", "dense")],
+    ),
     "bottleneck with one ReLU for all": (nets.Bottleneck, [("bn1", "reduce")]),
     "nested calls, BN declared first": (nets.BnDeclaredFirst, [("squeeze", "reduce")]),
     "across nested SequentialCells": (nets.NestedSequential, [("pointwise.norm", "reduce")]),
@@ -76,7 +83,7 @@ OTHER_NETS = {
 def test_other_nets(case):
     build, expected, *rules = case
     net = build()
-    probe = FEATURES if isinstance(net, nets.DenseExperts) else IMAGES
+    probe = FEATURES if isinstance(net, (nets.DenseExperts, nets.DenseRows)) else IMAGES
     before = names_and_objects(net)
     output = net(probe).asnumpy()
     report = fuse(net, *rules, probe=probe, impl="reference")
@@ -92,8 +99,11 @@ def test_other_nets(case):
 def test_public_maam_form_becomes_one_operator():
     net = small_public_net()
     report = fuse(net, probe=IMAGES, impl="reference")
-    assert patterns(report) == [("maam.reduce.1", "aggregate_reduce")]
-    assert report.swaps[0].replaces == ("maam.fusion", "maam.reduce.0", "maam.reduce.1", "maam.reduce.2")
+    assert sorted(patterns(report)) == [*CLASSIFIER, ("maam.reduce.1", "aggregate_reduce")]
+    replaced = {swap.path: swap.replaces for swap in report.swaps}
+    assert replaced["classifier.1"] == ("classifier.1", "classifier.2")
+    assert net.classifier[1].relu and not net.classifier[3].relu
+    assert replaced["maam.reduce.1"] == ("maam.fusion", "maam.reduce.0", "maam.reduce.1", "maam.reduce.2")
     assert isinstance(net.maam.reduce[1], FusedAggregateReduce)
     assert net.maam.reduce[1].alpha is net.maam.fusion.attn_weights
     assert report.kernels_before == 30
@@ -110,8 +120,9 @@ def test_public_maam_form_runs_the_native_kernel():
     net = small_public_net()
     report = fuse(net, probe=IMAGES)
     assert net.maam.reduce[1].impl == "native"
-    # Softmax, three slices, three products, two sums, convolution, normalisation and ReLU are one kernel now.
-    assert (report.kernels_before, report.kernels_after) == (30, 19)
+    # Softmax, three slices, three products, two sums, convolution, normalisation and ReLU are one kernel now;
+    # two matrix products with their biases and a ReLU are two.
+    assert (report.kernels_before, report.kernels_after) == (30, 16)
     assert report.largest_error < 1e-3
 
 
@@ -119,7 +130,7 @@ def test_probe_is_guessed_and_kernels_are_then_not_counted():
     net = nets.PublicMAAM(channels=4, out_channels=8, side=28, hidden=16)
     report = fuse(net, impl="reference")
     assert report.probe == "guessed (2, 3, 28, 28) Float32"
-    assert len(report.swaps) == 1
+    assert len(report.swaps) == 3
     assert report.kernels_before is None and "kernels" not in str(report)
 
 
@@ -217,8 +228,29 @@ def test_fusing_twice_changes_nothing_more():
 def test_rules_can_be_objects_and_keep_what_they_name():
     net = small_public_net()
     report = fuse_uncounted(net, [Rule("maam.reduce", "keep")])
-    assert patterns(report) == [("maam.fusion", "agent_aggregate")]
+    assert sorted(patterns(report)) == [*CLASSIFIER, ("maam.fusion", "agent_aggregate")]
     assert isinstance(net.maam.reduce[1], nn.BatchNorm2d)
+
+
+def test_which_relu_a_dense_layer_takes_over():
+    net = nets.DenseRows()
+    fuse_uncounted(net, probe=FEATURES)
+    taken = {name: cell.relu for name, cell in net.cells_and_names() if isinstance(cell, FusedDense)}
+    # The output of `fork` has two readers, and the ReLU behind `rest.0` is that behind `rest.2` as well.
+    assert taken == {"first": True, "fork": False, "rest.0": False, "rest.2": False}
+
+
+@pytest.mark.parametrize(
+    "layer, reason",
+    [
+        (nn.Dense(6, 5, activation="sigmoid"), "activation Sigmoid, expected ReLU or none"),
+        (nn.Dense(6, 5, dtype=ms.float16), "the weight is Float16, expected Float32"),
+    ],
+)
+def test_dense_layers_left_alone(layer, reason):
+    report = fuse(nn.SequentialCell(layer), probe=FEATURES.astype(layer.weight.dtype))
+    assert not report.swaps and [refusal.pattern for refusal in report.refusals] == ["dense"]
+    assert reason in report.refusals[0].reason
 
 
 def test_bad_arguments_are_named():
