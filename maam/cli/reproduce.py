@@ -134,6 +134,7 @@ def _train_jobs(left: list[Job], places: Places, data_name: str, lock: int, inte
 
     estimate = runner.Estimate(left, places)
     for index, job in enumerate(left, start=1):
+        estimate.begins()
         with tqdm(unit="step", disable=None, leave=False, desc=f"[{index}/{len(left)}] {job}") as bar:
 
             def on_event(event: dict[str, Any], job: Job = job, bar: tqdm = bar, index: int = index) -> None:
@@ -143,11 +144,13 @@ def _train_jobs(left: list[Job], places: Places, data_name: str, lock: int, inte
                     bar.update(event["step"] - bar.n)
                 if "epoch" in event:
                     row = event["epoch"]
-                    estimate.saw(job, row["epoch"], row["seconds"])
+                    estimate.saw(job, row["epoch"])
+                    left_in_all = _duration(estimate.left())
+                    bar.set_postfix_str(f"about {left_in_all} left in all")
                     bar.write(
                         f"[{index}/{len(left)}] {job}  epoch {row['epoch']}/{job.run.config.epochs}  "
                         f"train loss {row['train_loss']:.4f}  test accuracy {row['test_accuracy']:.4f}  "
-                        f"{row['seconds']:.0f} s  about {_duration(estimate.left())} left in all"
+                        f"{row['seconds']:.0f} s  about {left_in_all} left in all"
                     )
 
             try:

@@ -104,6 +104,8 @@ def _names_kept(cell: nn.Cell) -> Iterator[None]:
 
 def _fits_whole_module(config: MaamConfig) -> bool:
     """Whether the branches are of the kind that `maam_ops.FusedMAAM` runs as one operator in evaluation."""
+    if any(isinstance(entry, str) for entry in config.channels):
+        return False
     kernels = {1: {1, 3, 5, 7}, 2: {3}}.get(len(config.channels), set())
     return set(config.stride) == {1} and set(config.pool) == {2} and set(config.kernel_size) <= kernels
 

@@ -78,15 +78,21 @@ class Estimate:
         self._jobs = list(jobs)
         self._seconds: dict[str, float] = {}
         self._done: dict[str, int] = {}
+        self._last = time.monotonic()
         for name in {job.run.name for job in jobs}:
             known = [row["seconds"] for result in files.read_all(places.results, name) for row in result.epochs]
             if known:
                 self._seconds[name] = statistics.median(known)
 
-    def saw(self, job: Job, epoch: int, seconds: float) -> None:
-        """An epoch of a job is over."""
+    def begins(self) -> None:
+        """A job begins now."""
+        self._last = time.monotonic()
+
+    def saw(self, job: Job, epoch: int) -> None:
+        """An epoch of a job is over, evaluation and checkpoint included."""
+        now = time.monotonic()
         self._done[str(job)] = epoch
-        self._seconds[job.run.name] = seconds
+        self._seconds[job.run.name], self._last = now - self._last, now
 
     def finished(self, job: Job) -> None:
         self._jobs.remove(job)

@@ -156,10 +156,11 @@ def test_schedule_reaches_the_optimizer(digits: ImageData) -> None:
     assert share == pytest.approx(rate_at("cosine", 0.0, 1, 8), rel=1e-3)
 
 
-def test_label_smoothing_is_that_of_its_definition(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_label_smoothing_is_that_of_its_definition(impl: str, rng: np.random.Generator) -> None:
     logits = rng.normal(size=(6, 5)).astype(np.float32)
     labels = rng.integers(0, 5, 6).astype(np.int32)
-    loss, _ = make_loss(nn.Identity(), label_smoothing=0.2)(Tensor(logits), Tensor(labels))
+    loss, _ = make_loss(nn.Identity(), 0.2, impl)(Tensor(logits), Tensor(labels))
     logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     targets = 0.8 * np.eye(5)[labels] + 0.2 / 5
     assert float(loss.asnumpy()) == pytest.approx(-(targets * logs).sum(1).mean(), rel=1e-5)
