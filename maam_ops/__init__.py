@@ -12,6 +12,7 @@ runtime.tune()
 
 from maam_ops import functional, graph, reference  # noqa: E402
 from maam_ops.adam import FusedAdam  # noqa: E402
+from maam_ops.agent_block import FusedAgentBlock  # noqa: E402
 from maam_ops.aggregate import FusedAgentAggregate  # noqa: E402
 from maam_ops.aggregate_reduce import FusedAggregateReduce  # noqa: E402
 from maam_ops.compare import compare  # noqa: E402
@@ -28,6 +29,7 @@ __all__ = [
     "FuseReport",
     "FusedAdam",
     "FusedAgentAggregate",
+    "FusedAgentBlock",
     "FusedAggregateReduce",
     "FusedCrossEntropy",
     "FusedDense",

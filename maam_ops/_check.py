@@ -147,6 +147,25 @@ def check_maam_deep(op: str, shape, dtype, alpha, kernels, weight) -> bool:
 
 
 @constexpr
+def check_agent_block(op: str, shape, dtype, first, second) -> bool:
+    """Raise unless images and the two convolutions of a branch fit each other and the operator."""
+    if dtype not in (ms.float32, ms.float16, ms.bfloat16):
+        raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
+    if len(shape) != 4 or shape[0] == 0 or shape[2] in (0, 1) or shape[3] in (0, 1):
+        raise ValueError(
+            f"maam_ops.{op}: x: got shape {tuple(shape)}, expected (B, Cin, H, W), B at least 1, H and W at least 2"
+        )
+    inputs = first[1] if shape[1] == -1 else shape[1]
+    if len(first) != 4 or first[2] not in (1, 3, 5, 7) or tuple(first[1:]) != (inputs, first[2], first[2]):
+        raise ValueError(
+            f"maam_ops.{op}: first weight: got shape {tuple(first)}, expected (M, {inputs}, k, k), k of 1, 3, 5 or 7"
+        )
+    if len(second) != 4 or tuple(second[1:]) != (first[0], 3, 3):
+        raise ValueError(f"maam_ops.{op}: second weight: got shape {tuple(second)}, expected (C, {first[0]}, 3, 3)")
+    return True
+
+
+@constexpr
 def check_dense(op: str, shape, dtype, weight, bias) -> bool:
     """Raise unless x is (..., K), the weight (O, K) and the bias, () where there is none, (O,)."""
     if dtype not in (ms.float32, ms.float16, ms.bfloat16):

@@ -12,12 +12,23 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from maam_ops import _select, adam, aggregate, aggregate_reduce, cross_entropy, dense, maam, maam_deep, reduce
+from maam_ops import (
+    _select,
+    adam,
+    agent_block,
+    aggregate,
+    aggregate_reduce,
+    cross_entropy,
+    dense,
+    maam,
+    maam_deep,
+    reduce,
+)
 from maam_ops.explain import kernels_run
 
 # Largest error allowed, relative to the largest magnitude of the tensor: both sides round, in different orders.
 TOLERANCE = {ms.float64: 1e-12, ms.float32: 1e-5, ms.float16: 2e-3, ms.bfloat16: 1.6e-2}
-_NO_DOUBLE = (dense.OP, maam.OP, maam_deep.OP)
+_NO_DOUBLE = (dense.OP, maam.OP, maam_deep.OP, agent_block.OP)
 _STEPS = 3  # of the optimizer
 _EPSILON = {ms.float64: 2.0**-52, ms.float32: 2.0**-23, ms.float16: 2.0**-10, ms.bfloat16: 2.0**-7}
 
@@ -285,7 +296,7 @@ def _case(op: str, shape: tuple[int, ...], branches: int, channels: int, dtype: 
         return compare(cross_entropy.cross_entropy, random(shape[0], channels), labels, label_smoothing=0.1)
     if op == adam.OP:
         return _adam_case(rng, (channels, shape[1]))
-    if op in (maam.OP, maam_deep.OP):
+    if op in (maam.OP, maam_deep.OP, agent_block.OP):
         return _module_case(op, rng, random(shape[0], 3, 2 * shape[2], 2 * shape[3]), alpha, shape[1], small)
     weight = Tensor(rng.standard_normal((channels, shape[1], 1, 1)) / np.sqrt(shape[1])).astype(wide)
     if op == reduce.OP:
@@ -323,7 +334,7 @@ def _adam_case(rng: np.random.Generator, shape: tuple[int, ...]) -> Report:
 def _module_case(
     op: str, rng: np.random.Generator, x: Tensor, alpha: Tensor, channels: int, last: list[Tensor]
 ) -> Report:
-    """The whole module, its branches of this many channels; its gradients of the statistics, buffers, are zero."""
+    """The whole module or a branch of it, of this many channels; its gradients of the statistics, buffers, are zero."""
 
     def conv(outputs: int, inputs: int, kernel: int) -> Tensor:
         weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
@@ -333,6 +344,8 @@ def _module_case(
         vectors = [Tensor(rng.uniform(0.5, 1.5, channels).astype(np.float32)) for _ in range(4)]
         return [conv(channels, inputs, 3), *vectors]
 
+    if op == agent_block.OP:
+        return compare(agent_block.agent_block, x, conv_norm(x.shape[1]), conv_norm(channels))
     deep = op == maam_deep.OP
     branches = [conv_norm(x.shape[1]) + (conv_norm(channels) if deep else []) for _ in range(alpha.size)]
     function = maam_deep.maam_deep if deep else maam.maam

@@ -1,5 +1,6 @@
 """The operators as functions."""
 
+from maam_ops.agent_block import agent_block
 from maam_ops.aggregate import agent_aggregate
 from maam_ops.aggregate_reduce import aggregate_reduce
 from maam_ops.cross_entropy import cross_entropy
@@ -8,4 +9,13 @@ from maam_ops.maam import maam
 from maam_ops.maam_deep import maam_deep
 from maam_ops.reduce import reduce
 
-__all__ = ["agent_aggregate", "aggregate_reduce", "cross_entropy", "dense", "maam", "maam_deep", "reduce"]
+__all__ = [
+    "agent_aggregate",
+    "agent_block",
+    "aggregate_reduce",
+    "cross_entropy",
+    "dense",
+    "maam",
+    "maam_deep",
+    "reduce",
+]

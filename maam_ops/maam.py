@@ -15,7 +15,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _select, aggregate, aggregate_reduce, maam_deep
+from maam_ops import _branch, _select, agent_block, aggregate, aggregate_reduce, maam_deep
 from maam_ops._cell import FusedCell
 from maam_ops._check import MIN_BRANCHES, check_maam
 from maam_ops._maam_native import SYMBOLS, agent_of, each, run_native, why_not_training
@@ -212,7 +212,7 @@ class FusedMAAM(FusedCell):
         reason = maam_deep.why_not_fused(branches, mix.in_channels) if self._deep else _why_not_fused(branches, mix)
         self._fusible = reason is None
         self._trains = False
-        training_reason = "only branches of one convolution train as one operator"
+        training_reason = "an operator for each branch, then aggregate_reduce"
         if self._fusible and self._deep:
             self._eps = (*maam_deep.eps_of(branches), mix.eps)
         elif self._fusible:
@@ -227,15 +227,14 @@ class FusedMAAM(FusedCell):
         if choice.impl == _select.NATIVE:
             choice = _choice_of_cell(choice, reason, asked_for=_select.is_explicit(impl))
             if self._fusible and not self._trains:
-                choice = replace(choice, reason=f"{choice.reason}; training composes the branches: {training_reason}")
+                choice = replace(choice, reason=f"{choice.reason}; training composes: {training_reason}")
         self.choice, self.impl = choice, choice.impl
 
     def construct(self, x):
         native = self.impl == "native" and self._fusible and x.dtype != ms.float64
+        if native and self._deep:
+            return self._construct_deep(x)
         if native and (self._trains or not self.training):
-            if self._deep:
-                last = (self.mix.weight, self.mix.gamma, self.mix.beta, self.mix.moving_mean, self.mix.moving_variance)
-                return maam_deep.run_cells(x, self.mix.alpha, self.branches, last, self._eps)
             operands = []
             for branch in self.branches:
                 conv, bn = branch[0], branch[1]
@@ -250,6 +249,17 @@ class FusedMAAM(FusedCell):
         for branch in self.branches:
             agents.append(branch(x))
         return self.mix(agents)
+
+    def _construct_deep(self, x):
+        """Branches of two convolutions: one operator in evaluation, one for each branch in training."""
+        if self.training:
+            agents = []
+            for branch in self.branches:
+                agents.append(agent_block.train_cells(x, branch))
+            return self.mix(agents)
+        mix = self.mix
+        last = (mix.weight, mix.gamma, mix.beta, mix.moving_mean, mix.moving_variance)
+        return maam_deep.run_cells(x, mix.alpha, self.branches, last, self._eps)
 
     def _keep_statistics(self, f, statistics):
         i = 0

@@ -16,7 +16,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter, MaxPoolGrad
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _native, _select, aggregate_reduce
+from maam_ops import _native, _select, agent_block, aggregate_reduce
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_maam_deep
 
 OP = "maam_deep"
@@ -106,16 +106,7 @@ def maam_deep(
 def why_not_fused(branches: Sequence[nn.Cell], channels: int) -> str | None:
     """Why these branches, each of two convolutions, cannot be the operator's, or None where they can."""
     for i, branch in enumerate(branches):
-        if _branch.convolutions_of(branch) != 2:
-            return f"branch {i} is {_branch.kinds_of(branch)}, where branch 0 has two convolutions"
-        first, first_bn, _, second, second_bn, _, pool = branch
-        reason = (
-            _branch.why_not_conv(first, first_bn, branches[0][0].out_channels)
-            or _branch.why_not_conv(second, second_bn, channels, (3,))
-            or _branch.why_not_pool(pool)
-        )
-        if reason is None and second.in_channels != first.out_channels:
-            reason = f"has {first.out_channels} channels behind its first convolution, not {second.in_channels}"
+        reason = agent_block.why_not_block(branch, branches[0][0].out_channels, channels)
         if reason is not None:
             return f"branch {i} {reason}"
     inputs = [branch[0].in_channels for branch in branches]
@@ -133,13 +124,8 @@ def run_cells(x, alpha, branches, last, eps):
     """The operator on the parameters of the branches' Cells."""
     operands = []
     for branch in branches:
-        first, second = branch[1], branch[4]
-        operands.append(
-            (
-                branch[0].weight, first.gamma, first.beta, first.moving_mean, first.moving_variance,
-                branch[3].weight, second.gamma, second.beta, second.moving_mean, second.moving_variance,
-            )
-        )  # fmt: skip
+        first, second = agent_block.operands_of(branch)
+        operands.append((*first, *second))
     check_maam_deep("FusedMAAM", x.shape, x.dtype, alpha.shape, _kernel_shapes(operands), last[0].shape)
     return _run_native(x, alpha, operands, last, eps)
 

@@ -1,5 +1,6 @@
 """The definition of each operator in pure MindSpore ops, with the signatures of ``maam_ops.functional``."""
 
+from maam_ops.agent_block import reference as agent_block
 from maam_ops.aggregate import reference as agent_aggregate
 from maam_ops.aggregate_reduce import reference as aggregate_reduce
 from maam_ops.cross_entropy import reference as cross_entropy
@@ -8,4 +9,13 @@ from maam_ops.maam import reference as maam
 from maam_ops.maam_deep import reference as maam_deep
 from maam_ops.reduce import reference as reduce
 
-__all__ = ["agent_aggregate", "aggregate_reduce", "cross_entropy", "dense", "maam", "maam_deep", "reduce"]
+__all__ = [
+    "agent_aggregate",
+    "agent_block",
+    "aggregate_reduce",
+    "cross_entropy",
+    "dense",
+    "maam",
+    "maam_deep",
+    "reduce",
+]

@@ -11,7 +11,7 @@ namespace maam {
 
 // Sums over pixels that go through all images are taken by groups of strips, whose number and order do not depend on
 // the threads.
-constexpr int64_t kMaxGroups = 16;
+constexpr int64_t kMaxGroups = 8;
 
 // A normalisation by the statistics of the batch in float32, padded to whole blocks of channels.
 struct BatchNormVectors {

@@ -13,6 +13,7 @@ BLOCK = 32  # channels of z2 that stand together
 # Of the root mean square of each result; F(4x4, 3x3) rounds about twice as much as a direct sum.
 RMS_BOUND = 3e-6
 MAX_BOUND = 4e-5
+SUM_BOUND = 1e-5  # of gamma and beta: a few numbers, sums over every pixel in which most cancels
 
 
 def _column(values):
@@ -85,7 +86,7 @@ class AgentBlockCase:
         return [self.array(values) for values in (weight, *vectors)]
 
     def forward(self):
-        batch, inputs, height, width = self.x.data.shape
+        batch, _, height, width = self.x.data.shape
         blocks, taps = -(-self.channels // BLOCK), self.first[0].data[0].size
         a = Array.poisoned(self.da.data.shape, "float32", self.offset)
         self.saved = [
@@ -149,5 +150,6 @@ class AgentBlockCase:
             error, unit = got.values - expected, np.sqrt((expected**2).mean())
             assert np.isfinite(got.values).all(), name
             worst[name] = (np.sqrt((error**2).mean()) / unit, np.abs(error).max() / unit)
-            assert worst[name][0] <= scale * RMS_BOUND and worst[name][1] <= scale * MAX_BOUND, (name, worst[name])
+            rms_bound = SUM_BOUND if name.startswith(("dgamma", "dbeta")) else RMS_BOUND
+            assert worst[name][0] <= scale * rms_bound and worst[name][1] <= scale * MAX_BOUND, (name, worst[name])
         return worst

@@ -1,0 +1,263 @@
+"""One branch of two convolutions, Eq. 1 of the MAAM paper (arXiv 2504.13574), in training.
+
+    a = ReLU(BatchNorm(conv_k(X))),  A = maxpool2x2(ReLU(BatchNorm(conv3x3(a))))
+
+One operator forward and one backward. The 3x3 convolution and its gradients are computed by Winograd's F(4x4, 3x3), a
+quarter of the multiplications at about twice the rounding error; of what lies between X and A only the result of the
+3x3 convolution is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+from mindspore.ops.operations._grad_ops import MaxPoolGrad
+from mindspore.ops.primitive import constexpr
+
+from maam_ops import _branch, _native, _select
+from maam_ops._cell import FusedCell
+from maam_ops._check import check_agent_block
+
+OP = "agent_block"
+_SYMBOLS = ("AgentBlockForward", "AgentBlockBackward")
+_POOL = ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
+_COLUMN = (1, -1, 1, 1)
+
+
+def reference(
+    x: Tensor,
+    first: Sequence[Tensor],
+    second: Sequence[Tensor],
+    *,
+    momentum: float | Sequence[float] = 0.9,
+    eps: float | Sequence[float] = 1e-5,
+):
+    """The definition in pure MindSpore ops; arguments and results as :func:`agent_block`.
+
+    Computes in float32 and rounds A, as the kernels do.
+    """
+    check_agent_block(OP, x.shape, x.dtype, first[0].shape, second[0].shape)
+    momentum, eps = _pair("momentum", momentum), _pair("eps", eps)
+    a, _, mean1, variance1 = _layer(x.astype(ms.float32), first, momentum[0], eps[0])
+    y, _, mean2, variance2 = _layer(a, second, momentum[1], eps[1])
+    return _POOL(y).astype(x.dtype), mean1, variance1, mean2, variance2
+
+
+def agent_block(
+    x: Tensor,
+    first: Sequence[Tensor],
+    second: Sequence[Tensor],
+    *,
+    momentum: float | Sequence[float] = 0.9,
+    eps: float | Sequence[float] = 1e-5,
+    impl: str = "auto",
+):
+    """A branch in training: normalisations by the statistics of the batch.
+
+    Args:
+        x: images (B, Cin, H, W), H and W at least 2; float32, float16 or bfloat16 (computed in float32).
+        first: weight (M, Cin, k, k), k of 1, 3, 5 or 7, and gamma, beta, moving_mean, moving_variance, (M,) each, of
+            the first convolution. Both have stride 1, zero padding that keeps the size, and no bias.
+        second: weight (C, M, 3, 3) and four vectors (C,) of the second.
+        momentum: weight of the old running statistics: one number, or one for each normalisation.
+        eps: added to the variances; as momentum.
+        impl: "auto", "native" or "reference".
+
+    Returns:
+        A (B, C, H // 2, W // 2), of x's dtype, and the new running mean and variance of the first and of the second
+        normalisation.
+
+    Raises:
+        ValueError: shapes that do not fit, an empty batch, or an unknown ``impl``.
+        TypeError: dtype of x.
+        RuntimeError: the implementation asked for is not available here.
+    """
+    check_agent_block(OP, x.shape, x.dtype, first[0].shape, second[0].shape)
+    if _chosen(impl) == "native":
+        return _run_native(x, first, second, momentum, eps)
+    return reference(x, first, second, momentum=momentum, eps=eps)
+
+
+class FusedAgentBlock(FusedCell):
+    """A branch whose training is one operator forward and one backward; in evaluation its layers run as they are.
+
+    Float64 images run layer by layer too. Parameters stay those of the branch.
+
+    Args:
+        block: an ``nn.SequentialCell`` of twice ``nn.Conv2d``, ``nn.BatchNorm2d``, ``nn.ReLU``, then
+            ``nn.MaxPool2d(2, 2)``; convolutions without bias that keep the size, the second of size 3x3.
+        impl: implementation, fixed for the life of the Cell; see ``maam_ops.explain``.
+
+    Inputs:
+        X (B, Cin, H, W).
+
+    Outputs:
+        A (B, C, H // 2, W // 2). In training the running statistics are updated.
+
+    Raises:
+        ValueError: the block is another.
+    """
+
+    def __init__(self, block: nn.Cell, impl: str = "auto") -> None:
+        super().__init__(OP, impl)
+        reason = why_not_block(block)
+        if reason is not None:
+            raise ValueError(f"maam_ops.FusedAgentBlock: block {reason}")
+        names = [(parameter, parameter.name) for parameter in block.get_parameters()]
+        self.block = block
+        for parameter, name in names:
+            parameter.name = name
+        self.set_train(block.training)
+
+    def construct(self, x):
+        if self.training and self.impl == "native" and x.dtype != ms.float64:
+            return train_cells(x, self.block)
+        return self.block(x)
+
+    def extend_repr(self) -> str:
+        return f"impl={self.impl}"
+
+
+def why_not_block(block: nn.Cell, middle: int | None = None, channels: int | None = None) -> str | None:
+    """Why a branch is not covered, or None where it is.
+
+    ``middle`` and ``channels``: what the convolutions must have as outputs, if that is given.
+    """
+    if _branch.convolutions_of(block) != 2:
+        return f"is {_branch.kinds_of(block)}, not a SequentialCell of twice Conv2d, BatchNorm2d, ReLU, then MaxPool2d"
+    first, first_bn, _, second, second_bn, _, pool = block
+    reason = (
+        _branch.why_not_conv(first, first_bn, middle or first.out_channels)
+        or _branch.why_not_conv(second, second_bn, channels or second.out_channels, (3,))
+        or _branch.why_not_pool(pool)
+    )
+    if reason is None and second.in_channels != first.out_channels:
+        reason = f"has {first.out_channels} channels behind its first convolution, not {second.in_channels}"
+    return reason
+
+
+def operands_of(block):
+    """The parameters of the two convolutions of a branch's Cell."""
+    first, second = block[1], block[4]
+    return (
+        (block[0].weight, first.gamma, first.beta, first.moving_mean, first.moving_variance),
+        (block[3].weight, second.gamma, second.beta, second.moving_mean, second.moving_variance),
+    )
+
+
+def train_cells(x, block):
+    """A of a branch's Cell by the native operator; its running statistics are updated."""
+    first, second = operands_of(block)
+    check_agent_block("FusedAgentBlock", x.shape, x.dtype, first[0].shape, second[0].shape)
+    # nn.BatchNorm2d keeps the weight of the new value.
+    momentum = (1 - block[1].momentum, 1 - block[4].momentum)
+    result = _run_native(x, first, second, momentum, (block[1].eps, block[4].eps))
+    ops.assign(first[3], result[1])
+    ops.assign(first[4], result[2])
+    ops.assign(second[3], result[3])
+    ops.assign(second[4], result[4])
+    return result[0]
+
+
+@constexpr
+def _chosen(impl):
+    return _select.choose(OP, impl).impl
+
+
+@constexpr
+def _pair(name: str, value: Any):
+    values = (value, value) if isinstance(value, (int, float)) else tuple(value)
+    if len(values) != 2:
+        raise ValueError(f"maam_ops.{OP}: {name}: got {len(values)} values, expected one, or 2")
+    return values
+
+
+@constexpr
+def _constants(momentum, eps):
+    """As the small float64 tensor in which they reach the kernels."""
+    return Tensor([*_pair("eps", eps), *_pair("momentum", momentum)], ms.float64)
+
+
+def _layer(x, operands, momentum, eps):
+    """ReLU(BatchNorm(conv(x))), the normalised values before gamma and beta, and the new running statistics."""
+    weight, gamma, beta, old_mean, old_variance = [tensor.astype(ms.float32) for tensor in operands]
+    z = ops.conv2d(x, weight, pad_mode="same")
+    elements = z.shape[0] * z.shape[2] * z.shape[3]
+    mean = z.mean((0, 2, 3))
+    centred = z - mean.reshape(_COLUMN)
+    variance = ops.square(centred).mean((0, 2, 3))
+    normal = centred * ops.rsqrt(variance + eps).reshape(_COLUMN)
+    y = ops.relu(normal * gamma.reshape(_COLUMN) + beta.reshape(_COLUMN))
+    new_mean = momentum * old_mean + (1 - momentum) * mean
+    new_variance = momentum * old_variance + (1 - momentum) * variance * (elements / (elements - 1))
+    return y, (normal, ops.rsqrt(variance + eps)), new_mean, new_variance
+
+
+def _run_native(x, first, second, momentum, eps):
+    operands = []
+    for tensor in (*first, *second):
+        operands.append(tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32))
+    wide = x if x.dtype == ms.float32 else x.astype(ms.float32)
+    result = _FORWARD(wide, _constants(momentum, eps), *operands)
+    a = result[0] if x.dtype == ms.float32 else result[0].astype(x.dtype)
+    return a, result[6], result[7], result[8], result[9]
+
+
+def _norm_gradient(dy, normal, rstd, gamma):
+    """dZ of y = gamma normal + beta by the statistics of the batch."""
+    mean = dy.mean((0, 2, 3)).reshape(_COLUMN)
+    slope = (dy * normal).mean((0, 2, 3)).reshape(_COLUMN)
+    return (gamma * rstd).reshape(_COLUMN) * (dy - mean - normal * slope)
+
+
+def _input_gradient(x, constants, first, second, a, da):
+    """dX by the definition. Images rarely want one, and then a graph drops this."""
+    values = constants.astype(ms.float32)
+    y1, (normal1, rstd1), _, _ = _layer(x, first, values[2], values[0])
+    y2, (normal2, rstd2), _, _ = _layer(y1, second, values[3], values[1])
+    dy2 = MaxPoolGrad(2, 2, "valid")(y2, a, da) * (y2 > 0)
+    dz2 = _norm_gradient(dy2, normal2, rstd2, second[1])
+    dy1 = ops.Conv2DBackpropInput(second[0].shape[0], 3, pad_mode="same")(dz2, second[0], y1.shape) * (y1 > 0)
+    dz1 = _norm_gradient(dy1, normal1, rstd1, first[1])
+    return ops.Conv2DBackpropInput(first[0].shape[0], first[0].shape[2], pad_mode="same")(dz1, first[0], x.shape)
+
+
+def _gradients(backward, x, constants, first, second, out, da):
+    """The gradients in the order of the operator's inputs; zeros for constants and statistics, which are buffers."""
+    grads = backward(x, constants, *first[:3], *second[:3], *out[1:6], da)
+    dx = _input_gradient(x, constants, first, second, out[0], da)
+    none1, none2 = ops.zeros_like(first[1]), ops.zeros_like(second[1])
+    return (
+        *(dx, ops.zeros_like(constants)),
+        *(grads[0], grads[1], grads[2], none1, none1),
+        *(grads[3], grads[4], grads[5], none2, none2),
+    )
+
+
+def _native_op():
+    parameters = [[f"{name}{k}" for name in ("weight", "gamma", "beta")] for k in (1, 2)]
+    statistics = [[f"{name}{k}" for name in ("mean", "variance")] for k in (1, 2)]
+    saved = ["z", "pooled", "statistics1", "statistics2", "moments"]
+    backward = _native.custom_op(
+        "AgentBlockBackward",
+        ["x", "constants", *parameters[0], *parameters[1], *saved, "da"],
+        [f"d{name}" for group in parameters for name in group],
+    )
+    groups = [parameters[k] + statistics[k] for k in (0, 1)]
+    arguments = ["x", "constants", *groups[0], *groups[1]]
+    bprop = _native.bprop_of(
+        arguments,
+        f"gradients(backward, x, constants, ({', '.join(groups[0])}), ({', '.join(groups[1])}), out, dout[0])",
+        gradients=_gradients,
+        backward=backward,
+    )
+    new = [f"new_{name}" for group in statistics for name in group]
+    return _native.custom_op("AgentBlockForward", arguments, ["a", *saved, *new], bprop)
+
+
+_FORWARD = _native_op() if _native.missing_reason(_SYMBOLS) is None else None
+
+_select.register(OP, _SYMBOLS)
