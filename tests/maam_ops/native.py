@@ -127,6 +127,17 @@ def launch(function: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> 
 
 
 @contextlib.contextmanager
+def reached_through(core) -> Iterator[None]:
+    """Let the kernels be called through another process, see tests/kernels.py."""
+    global _core
+    before, _core = _core, core
+    try:
+        yield
+    finally:
+        _core = before
+
+
+@contextlib.contextmanager
 def capped(isa: str) -> Iterator[None]:
     """Use no instruction set above ``isa``, and be sure that it is the one that runs."""
     _core.cap_isa(isa)

@@ -8,6 +8,8 @@ import pytest
 
 from tests.maam_ops import native
 
+from . import runners
+
 FULL = os.environ.get("MAAM_OPS_VERIFY") == "full"
 
 
@@ -15,6 +17,12 @@ FULL = os.environ.get("MAAM_OPS_VERIFY") == "full"
 def full() -> bool:
     """Whether this is ``make verify``; ``make test`` takes a share of it."""
     return FULL
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """The runner, built against the installed kernels."""
+    return runners.build(tmp_path_factory.mktemp("runner"))
 
 
 @pytest.fixture(autouse=True)

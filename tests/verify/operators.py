@@ -13,14 +13,18 @@ from typing import Protocol
 
 import numpy as np
 
-from tests.maam_ops import native
+from tests.maam_ops import native, oracle
 from tests.maam_ops.aggregate_case import AggregateCase
 from tests.maam_ops.dense_case import DenseCase
-from tests.maam_ops.maam_case import MaamCase
+from tests.maam_ops.maam_case import MaamCase, conv_same
+from tests.maam_ops.maam_training_case import BatchNorm, MaamTrainingCase, first_largest
 from tests.maam_ops.native import Array
 from tests.maam_ops.reduce_case import ReduceCase
 
 from .draw import Draw
+
+# Distance from a tie, or from 0, that no rounding bridges.
+MARGIN = 2e-5
 
 
 class Case(Protocol):
@@ -96,9 +100,46 @@ def _maam(draw: Draw, dtype: str) -> MaamCase:
     return case
 
 
+def _maam_training(draw: Draw, dtype: str) -> MaamTrainingCase:
+    while True:
+        kernels = [draw.pick((1, 3, 3, 5, 7)) for _ in range(draw.pick((2, 3, 3, 4, 8)))]
+        images = draw.pick((1, 2, 3)), draw.size(5), draw.pick(range(4, 12)), draw.pick(range(4, 12))
+        case = MaamTrainingCase(images, draw.size(6), draw.size(20), kernels, offset=draw.offset(), seed=draw.seed)
+        if _decided(case):
+            return case
+        draw.seed += 1
+
+
+def _decided(case: MaamTrainingCase) -> bool:
+    """Whether no rounding can decide which pixel a max-pool takes, or whether a ReLU lets it pass."""
+
+    def normalised(x, operands):
+        weight, gamma, beta = (operand.values for operand in operands[:3])
+        return BatchNorm(conv_same(x, weight), gamma, beta, case.eps.values[0]).y
+
+    agents = []
+    for branch in case.branches:
+        y = normalised(case.x.values, branch)
+        batch, channels, height, width = y.shape
+        windows = y[:, :, : height // 2 * 2, : width // 2 * 2].reshape(batch, channels, height // 2, 2, width // 2, 2)
+        values = np.sort(windows.transpose(0, 1, 2, 4, 3, 5).reshape(-1, 4))
+        if np.abs(values).min() < MARGIN or np.diff(values).min() < MARGIN:
+            return False
+        agents.append(first_largest(y)[0])
+    g = oracle.aggregate(case.alpha.values, agents)
+    return np.abs(normalised(g, case.reduce)).min() > MARGIN
+
+
 def _few_zeros(case: ReduceCase) -> ReduceCase:
     """Moved up, so that the ReLU leaves most of F."""
     case.beta = case.vector(np.abs(case.beta.values) + 2)
+    return case
+
+
+def _plain_training() -> MaamTrainingCase:
+    case = MaamTrainingCase((2, 3, 9, 10), offset=1)
+    for group in (*case.branches, case.reduce):
+        group[2] = case.array(group[2].values + 3)
     return case
 
 
@@ -142,6 +183,14 @@ OPERATORS = (
         _maam,
         lambda _: MaamCase((3, 3, 17, 18), offset=1, lift=3),
         lambda _: MaamCase((5, 3, 34, 30), offset=3),
+    ),
+    Operator(
+        "maam_training",
+        "maam_mix",
+        ("float32",),
+        _maam_training,
+        lambda _: _plain_training(),
+        lambda _: MaamTrainingCase((5, 3, 34, 30), offset=3),
     ),
 )
 

@@ -17,6 +17,8 @@ def trusted(recording):
     """Raises where a result is mostly zeros: a kernel that computes nothing could have written it."""
     for function, _, outputs in recording.calls:
         for i, array in enumerate(outputs):
+            if array.dtype == "uint8":  # an index, of which 0 is a good one
+                continue
             zeros = np.mean(array.values == 0) if array.data.size else 0
             assert zeros <= MOST_ZEROS, f"{function}: result {i} is not trusted, {zeros:.0%} of it are zeros"
 

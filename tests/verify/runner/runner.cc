@@ -22,7 +22,10 @@
 #include "core/parallel.h"
 #include "core/trace.h"
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;  // and it handles faults and memory itself
+#else
+constexpr bool kSanitized = false;
 // Kernels take their working memory here: what they read before they wrote it is NaN, and shows.
 extern "C" void* aligned_alloc(size_t alignment, size_t bytes) {
   void* memory = nullptr;
@@ -235,13 +238,13 @@ int main(int argc, char** argv) {
     return 2;
   }
   std::ios::sync_with_stdio(false);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  struct sigaction action = {};
-  action.sa_sigaction = runner::OnFault;
-  action.sa_flags = SA_SIGINFO;
-  sigaction(SIGSEGV, &action, nullptr);
-  sigaction(SIGBUS, &action, nullptr);
-#endif
+  if (!kSanitized) {
+    struct sigaction action = {};
+    action.sa_sigaction = runner::OnFault;
+    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGSEGV, &action, nullptr);
+    sigaction(SIGBUS, &action, nullptr);
+  }
   for (std::string line; std::getline(std::cin, line);) {
     try {
       runner::Serve(line);
