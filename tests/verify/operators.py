@@ -103,7 +103,7 @@ def _maam(draw: Draw, dtype: str) -> MaamCase:
 def _maam_training(draw: Draw, dtype: str) -> MaamTrainingCase:
     while True:
         kernels = [draw.pick((1, 3, 3, 5, 7)) for _ in range(draw.pick((2, 3, 3, 4, 8)))]
-        images = draw.pick((1, 2, 3)), draw.size(5), draw.pick(range(4, 12)), draw.pick(range(4, 12))
+        images = draw.pick((1, 2, 3)), draw.size(3), draw.pick(range(4, 12)), draw.pick(range(4, 12))
         case = MaamTrainingCase(images, draw.size(6), draw.size(20), kernels, offset=draw.offset(), seed=draw.seed)
         if _decided(case):
             return case
