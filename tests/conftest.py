@@ -5,8 +5,9 @@ import os
 os.environ.setdefault("MAAM_OPS_QUIET", "1")
 os.environ.setdefault("GLOG_v", "3")
 
-import mindspore as ms
 import pytest
+
+# MindSpore is imported where it is needed: tests of the kernels run without it.
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,6 +22,8 @@ def _scratch_directory(tmp_path_factory):
 @pytest.fixture(params=["pynative", "graph"])
 def mode(request):
     """Run the test in both modes."""
+    import mindspore as ms
+
     before = ms.get_context("mode")
     ms.set_context(mode=ms.PYNATIVE_MODE if request.param == "pynative" else ms.GRAPH_MODE)
     yield request.param
@@ -29,6 +32,8 @@ def mode(request):
 
 @pytest.fixture
 def pynative():
+    import mindspore as ms
+
     before = ms.get_context("mode")
     ms.set_context(mode=ms.PYNATIVE_MODE)
     yield

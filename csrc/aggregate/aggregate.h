@@ -43,11 +43,11 @@ Isa AggregateBackwardIsa();
 // Softmax with the maximum subtracted, in float32 (float64 for float64 data), as the reference computes it.
 void SoftmaxWeights(const AggregateForward& p, double* weights);
 
-// reference.cc: plain loops in double, and the error a kernel may have, for each element of a result.
-void AggregateForwardReference(const AggregateForward& p, double* g);
-void AggregateBackwardReference(const AggregateBackward& p, double* dalpha, double* const* da);
-double AggregateForwardTolerance(const AggregateForward& p, int64_t element);
-double AggregateAlphaTolerance(const AggregateBackward& p);
+// reference.cc: plain loops in double, and for each element of a result the error that a kernel may have. `da` and its
+// tolerance hold the branches one after the other.
+void AggregateForwardReference(const AggregateForward& p, double* g, double* tolerance);
+void AggregateBackwardReference(const AggregateBackward& p, double* dalpha, double* da, double* dalpha_tolerance,
+                                double* da_tolerance);
 
 // What a variant implements: elements [begin, end) of the result. `weights` holds `branches` values. With `stream` set,
 // results bypass the cache: they are too large to be found there by whoever reads them next.

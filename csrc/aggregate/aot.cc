@@ -29,6 +29,20 @@ void FillForward(const AotCall& call, int branches, int first, AggregateForward*
   }
 }
 
+// alpha, dG and the branches.
+void FillBackward(const AotCall& call, int branches, AggregateBackward* p) {
+  FillForward(call, branches, 2, p);
+  call.ExpectSameShape(1, "dG", 2, "branch 0");
+  call.ExpectDType(1, "dG", p->dtype);
+  p->dg = call[1].data;
+}
+
+double* ReferenceResult(const AotCall& call, int i, int64_t size) {
+  call.ExpectSize(i, "result", size);
+  call.ExpectDType(i, "result", DType::kFloat64);
+  return static_cast<double*>(call[i].data);
+}
+
 }  // namespace
 }  // namespace maam
 
@@ -55,15 +69,22 @@ MAAM_EXPORT maam::Shape AggregateForwardInferShape(int* ndims, int64_t** shapes,
 }
 MAAM_EXPORT maam::TypeId AggregateForwardInferType(std::vector<maam::TypeId> types, void*) { return types[1]; }
 
+// As AggregateForward, for tests -> G and the error that a kernel may have, both float64
+MAAM_AOT(AggregateForwardReference) {
+  const int branches = call.Count() - 3;
+  maam::ExpectBranches("AggregateForwardReference", branches);
+  maam::AggregateForward p;
+  maam::FillForward(call, branches, 1, &p);
+  maam::AggregateForwardReference(p, maam::ReferenceResult(call, branches + 1, p.size),
+                                  maam::ReferenceResult(call, branches + 2, p.size));
+}
+
 // alpha, dG, A_1..A_N -> d alpha, dA_1..dA_N
 MAAM_AOT(AggregateBackward) {
   const int branches = (call.Count() - 3) / 2;
   maam::ExpectBranches("AggregateBackward", branches);
   maam::AggregateBackward p;
-  maam::FillForward(call, branches, 2, &p);
-  call.ExpectSameShape(1, "dG", 2, "branch 0");
-  call.ExpectDType(1, "dG", p.dtype);
-  p.dg = call[1].data;
+  maam::FillBackward(call, branches, &p);
   p.dalpha = call[2 + branches].data;
   for (int k = 0; k < branches; ++k) p.da[k] = call[3 + branches + k].data;
   {
@@ -86,4 +107,18 @@ MAAM_EXPORT std::vector<maam::TypeId> AggregateBackwardInferType(std::vector<maa
   std::vector<maam::TypeId> result(types.size() - 1, types[1]);
   result[0] = types[0];
   return result;
+}
+
+// As AggregateBackward, for tests -> d alpha, all dA_i one after the other, and the errors that a kernel may have in
+// them, all float64
+MAAM_AOT(AggregateBackwardReference) {
+  const int branches = call.Count() - 6;
+  maam::ExpectBranches("AggregateBackwardReference", branches);
+  maam::AggregateBackward p;
+  maam::FillBackward(call, branches, &p);
+  const int first = 2 + branches;
+  const int64_t all = branches * p.size;
+  maam::AggregateBackwardReference(
+      p, maam::ReferenceResult(call, first, branches), maam::ReferenceResult(call, first + 1, all),
+      maam::ReferenceResult(call, first + 2, branches), maam::ReferenceResult(call, first + 3, all));
 }

@@ -41,59 +41,61 @@ double ComputeEpsilon(DType dtype) {
   return dtype == DType::kFloat64 ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
 }
 
-double SmallestStep(DType dtype) {  // rounding error of a result that is subnormal in its type
-  return dtype == DType::kFloat16 ? std::ldexp(1.0, -24) : dtype == DType::kFloat64 ? 5e-324 : 1.5e-45;
+// What storing a result costs: half a step of its type, which for the smallest numbers is not relative to them.
+double StorageError(DType dtype, double magnitude) {
+  const double smallest = dtype == DType::kFloat16 ? std::ldexp(1.0, -24) : dtype == DType::kFloat64 ? 5e-324 : 1.5e-45;
+  return 0.5 * StorageEpsilon(dtype) * magnitude + smallest;
+}
+
+// Each weight carries the rounding of exp, of the sum of N and of a division; each product and sum one more.
+double WeightedError(const AggregateForward& p, double magnitude) {
+  return ComputeEpsilon(p.dtype) * (p.branches + 4) * magnitude + StorageError(p.dtype, magnitude);
 }
 
 }  // namespace
 
-void AggregateForwardReference(const AggregateForward& p, double* g) {
+void AggregateForwardReference(const AggregateForward& p, double* g, double* tolerance) {
   double w[kMaxBranches];
   Weights(p, w);
   for (int64_t i = 0; i < p.size; ++i) {
     g[i] = 0;
-    for (int k = 0; k < p.branches; ++k) g[i] += w[k] * At(p.dtype, p.a[k], i);
+    double magnitude = 0;
+    for (int k = 0; k < p.branches; ++k) {
+      const double term = w[k] * At(p.dtype, p.a[k], i);
+      g[i] += term;
+      magnitude += std::abs(term);
+    }
+    tolerance[i] = WeightedError(p, magnitude);
   }
 }
 
-void AggregateBackwardReference(const AggregateBackward& p, double* dalpha, double* const* da) {
+// A lane adds at most 32768 / 2 products one after the other, with errors that are as good as independent; lanes and
+// tasks are added in double.
+void AggregateBackwardReference(const AggregateBackward& p, double* dalpha, double* da, double* dalpha_tolerance,
+                                double* da_tolerance) {
   double w[kMaxBranches];
   Weights(p, w);
   double dots[kMaxBranches] = {};
   double mean = 0;
-  for (int k = 0; k < p.branches; ++k) {
-    for (int64_t i = 0; i < p.size; ++i) {
-      const double d = At(p.dtype, p.dg, i);
-      da[k][i] = w[k] * d;
-      dots[k] += d * At(p.dtype, p.a[k], i);
-    }
-    mean += w[k] * dots[k];
-  }
-  for (int k = 0; k < p.branches; ++k) dalpha[k] = w[k] * (dots[k] - mean);
-}
-
-// Each weight carries the rounding of exp, of the sum of N and of a division; each product and sum one more.
-double AggregateForwardTolerance(const AggregateForward& p, int64_t element) {
-  double w[kMaxBranches];
-  Weights(p, w);
-  double magnitude = 0;
-  for (int k = 0; k < p.branches; ++k) magnitude += w[k] * std::abs(At(p.dtype, p.a[k], element));
-  return (ComputeEpsilon(p.dtype) * (p.branches + 4) + 0.5 * StorageEpsilon(p.dtype)) * magnitude +
-         SmallestStep(p.dtype);
-}
-
-// A lane adds at most kTask / lanes products one after the other; lanes and tasks are added in double.
-double AggregateAlphaTolerance(const AggregateBackward& p) {
-  double w[kMaxBranches];
-  Weights(p, w);
   double largest = 0;
   for (int k = 0; k < p.branches; ++k) {
     double magnitude = 0;
-    for (int64_t i = 0; i < p.size; ++i) magnitude += std::abs(At(p.dtype, p.dg, i) * At(p.dtype, p.a[k], i));
+    for (int64_t i = 0; i < p.size; ++i) {
+      const double d = At(p.dtype, p.dg, i);
+      const double term = d * At(p.dtype, p.a[k], i);
+      da[k * p.size + i] = w[k] * d;
+      da_tolerance[k * p.size + i] = WeightedError(p, std::abs(w[k] * d));
+      dots[k] += term;
+      magnitude += std::abs(term);
+    }
+    mean += w[k] * dots[k];
     largest = std::max(largest, magnitude);
   }
   const double longest_chain = std::min<double>(static_cast<double>(p.size), 32768 / 2);
-  return ComputeEpsilon(p.dtype) * (std::sqrt(longest_chain) + p.branches + 8) * largest;
+  for (int k = 0; k < p.branches; ++k) {
+    dalpha[k] = w[k] * (dots[k] - mean);
+    dalpha_tolerance[k] = ComputeEpsilon(p.dtype) * (std::sqrt(longest_chain) + p.branches + 8) * largest;
+  }
 }
 
 }  // namespace maam

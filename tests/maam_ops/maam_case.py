@@ -31,7 +31,7 @@ def max_pool(x: np.ndarray) -> np.ndarray:
 class MaamCase:
     """Images (B, Cin, H, W) and parameters; scales of either sign."""
 
-    def __init__(self, images, channels=8, outputs=12, kernels=(3, 3, 3), *, offset=0, seed=0):
+    def __init__(self, images, channels=8, outputs=12, kernels=(3, 3, 3), *, offset=0, seed=0, lift=0):
         rng = np.random.default_rng([seed, *images, channels, outputs, *kernels])
         self.offset = offset
         self.kernels = kernels
@@ -40,6 +40,7 @@ class MaamCase:
         self.alpha = self.array(rng.standard_normal(len(kernels)))
         self.branches = [self._conv_norm(rng, channels, images[1], kernel) for kernel in kernels]
         self.reduce = self._conv_norm(rng, outputs, channels, 1)
+        self.reduce[2] = self.array(self.reduce[2].values + lift)  # beta; a high one leaves the ReLU little to cut
         self.result_shape = (images[0], outputs, images[2] // 2, images[3] // 2)
 
     def array(self, values):

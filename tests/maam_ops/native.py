@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import pytest
 
-_core = pytest.importorskip("maam_ops._core", reason="the native kernels are not built")
+from tests.kernels import core as _core
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -88,20 +87,54 @@ def _narrow(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _widen(data: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype == "float64":  # an oracle must have more digits than the kernel
+        return data.astype(np.longdouble)
     if dtype != "bfloat16":
         return data.astype(np.float64)
     with np.errstate(invalid="ignore"):  # signalling NaNs
         return (data.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
 
 
-def launch(function: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
-    """Call an entry point and check that it wrote nothing but its results."""
+Launch = Callable[[str, Sequence[Array], Sequence[Array]], None]
+
+
+def _run(function: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
     arrays = [*inputs, *outputs]
     _core.launch(function, [a.data for a in inputs], [a.data for a in outputs], [a.dtype for a in arrays])
+
+
+_launch: Launch = _run
+
+
+@contextlib.contextmanager
+def launching(wrap: Callable[[Launch], Launch]) -> Iterator[None]:
+    """Let calls of entry points go through ``wrap(launch)``: to record them, or to plant a fault."""
+    global _launch
+    before, _launch = _launch, wrap(_launch)
+    try:
+        yield
+    finally:
+        _launch = before
+
+
+def launch(function: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+    """Call an entry point and check that it wrote nothing but its results."""
+    _launch(function, inputs, outputs)
     for array in inputs:
         array.assert_untouched()
     for array in outputs:
         array.assert_guards()
+
+
+@contextlib.contextmanager
+def reached_through(core) -> Iterator[None]:
+    """Let the kernels be called through another process, see tests/kernels.py."""
+    global _core
+    before, _core = _core, core
+    try:
+        yield
+    finally:
+        _core = before
 
 
 @contextlib.contextmanager
@@ -127,7 +160,7 @@ def threads(n: int) -> Iterator[None]:
 
 def assert_close(got: np.ndarray, expected: np.ndarray, bound: np.ndarray | float, what: str) -> None:
     """Every element within ``bound``; NaN and infinities in the same places."""
-    assert got.shape == expected.shape
+    assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(got[~finite], expected[~finite], err_msg=f"{what}: NaN or infinity misplaced")
     error = np.abs(got - expected)[finite]

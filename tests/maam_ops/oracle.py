@@ -17,6 +17,15 @@ def aggregate(alpha: np.ndarray, branches: Sequence[np.ndarray]) -> np.ndarray:
     return sum(w * a for w, a in zip(softmax(alpha.ravel()), branches, strict=True))
 
 
+def aggregate_gradients(
+    alpha: np.ndarray, branches: Sequence[np.ndarray], dg: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """d alpha and the dA_i of Eq. 9."""
+    w = softmax(alpha.ravel())
+    dots = np.array([(dg * a).sum() for a in branches])
+    return w * (dots - w @ dots), [weight * dg for weight in w]
+
+
 def normalise_relu(z, mean, variance, gamma, beta, eps):
     column = (1, -1, 1, 1)
     scaled = (z - mean.reshape(column)) * (gamma / np.sqrt(variance + eps)).reshape(column)

@@ -94,6 +94,12 @@ class ReduceCase:
 
     # Checks
 
+    def check(self):
+        self.check_inference()
+        self.check_backward()
+        if self.count > 1:
+            self.check_backward(self.check_training())
+
     @property
     def eps(self):
         return compute_epsilon(self.dtype)

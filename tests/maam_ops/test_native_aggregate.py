@@ -6,97 +6,47 @@ import threading
 import numpy as np
 import pytest
 
+from tests.kernels import needs_this_process
+
 from . import native
-from .native import EPSILON, Array, assert_close, capped, compute_epsilon, launch, parameter_dtype
+from .aggregate_case import AggregateCase
+from .native import Array, capped, launch, parameter_dtype
 
 ISAS = native.isas("aggregate_forward")
 SIZES = [0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 65, 127, 1023, 1025, 32767, 32769]
-
-
-def weights_of(alpha):
-    e = np.exp(alpha - alpha.max())
-    return e / e.sum()
-
-
-class Case:
-    """Random operands and their exact results."""
-
-    def __init__(self, size, branches, dtype, seed=0, offset=0):
-        rng = np.random.default_rng([seed, size, branches])
-        self.dtype, self.branches, self.offset = dtype, branches, offset
-        self.alpha = Array(rng.standard_normal(branches), parameter_dtype(dtype))
-        self.a = [Array(rng.standard_normal(size), dtype, offset) for _ in range(branches)]
-        self.dg = Array(rng.standard_normal(size), dtype, offset)
-        self.w = weights_of(self.alpha.values)
-
-    def forward(self):
-        g = Array.poisoned(self.dg.data.shape, self.dtype, self.offset)
-        launch("AggregateForward", [self.alpha, *self.a], [g])
-        return g
-
-    def backward(self):
-        dalpha = Array.poisoned(self.alpha.data.shape, self.alpha.dtype)
-        da = [Array.poisoned(self.dg.data.shape, self.dtype, self.offset) for _ in self.a]
-        launch("AggregateBackward", [self.alpha, self.dg, *self.a], [dalpha, *da])
-        return dalpha, da
-
-    def check_forward(self):
-        terms = [w * a.values for w, a in zip(self.w, self.a, strict=True)]
-        magnitude = np.sum(np.abs(terms), axis=0)
-        bound = (compute_epsilon(self.dtype) * (self.branches + 4) + EPSILON[self.dtype] / 2) * magnitude
-        assert_close(self.forward().values, np.sum(terms, axis=0), bound + tiny(self.dtype), "G")
-
-    def check_backward(self):
-        dalpha, da = self.backward()
-        dg = self.dg.values
-        for w, got in zip(self.w, da, strict=True):
-            bound = (compute_epsilon(self.dtype) * (self.branches + 4) + EPSILON[self.dtype] / 2) * np.abs(w * dg)
-            assert_close(got.values, w * dg, bound + tiny(self.dtype), "dA")
-        dots = np.array([np.dot(dg, a.values) for a in self.a])
-        magnitude = max(np.dot(np.abs(dg), np.abs(a.values)) for a in self.a)
-        bound = compute_epsilon(self.dtype) * (np.sqrt(dg.size) + self.branches + 8) * magnitude
-        assert_close(dalpha.values, self.w * (dots - self.w @ dots), bound, "d alpha")
-
-
-def tiny(dtype):
-    """Half the smallest subnormal step of the dtype."""
-    return {"float16": 2.0**-25, "bfloat16": 2.0**-134, "float32": 2.0**-150, "float64": 0.0}[dtype]
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", native.DTYPES)
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes_around_vector_widths(isa, dtype, size):
-    case = Case(size, 3, dtype, offset=size % 3)
+    case = AggregateCase(size, 3, dtype, offset=size % 3)
     with capped(isa):
-        case.check_forward()
-        case.check_backward()
+        case.check()
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", native.DTYPES)
 @pytest.mark.parametrize("branches", range(2, 9))
 def test_numbers_of_branches(isa, dtype, branches):
-    case = Case(1237, branches, dtype, offset=1)
+    case = AggregateCase(1237, branches, dtype, offset=1)
     with capped(isa):
-        case.check_forward()
-        case.check_backward()
+        case.check()
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_results_larger_than_the_cache(isa, dtype):
     """Beyond the last-level cache results are written by streaming stores, which need alignment the data lacks."""
-    case = Case(4_000_003 if dtype == "float32" else 2_000_003, 3, dtype, offset=1)
+    case = AggregateCase(4_000_003 if dtype == "float32" else 2_000_003, 3, dtype, offset=1)
     with capped(isa):
-        case.check_forward()
-        case.check_backward()
+        case.check()
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", native.DTYPES)
 def test_same_bits_for_any_number_of_threads_and_any_run(isa, dtype):
-    case = Case(200_001, 3, dtype)
+    case = AggregateCase(200_001, 3, dtype)
     seen = set()
     with capped(isa):
         for n in (1, 2, 3, 1, 2):
@@ -111,7 +61,7 @@ def test_same_bits_for_any_alignment(dtype):
     """The allocator must not show in the gradient of alpha."""
     seen = set()
     for offset in (0, 1, 3, 8):
-        case = Case(40_000, 3, dtype, offset=offset)
+        case = AggregateCase(40_000, 3, dtype, offset=offset)
         dalpha, _ = case.backward()
         seen.add(case.forward().data.tobytes() + dalpha.data.tobytes())
     assert len(seen) == 1
@@ -125,7 +75,7 @@ def test_integers_are_exact(isa, dtype, alpha, w):
     rng = np.random.default_rng(1)
     if dtype == "float64":
         alpha = [4 * value for value in alpha]  # exp(-200) is not zero in float64
-    case = Case(777, 3, dtype)
+    case = AggregateCase(777, 3, dtype)
     case.alpha = Array(alpha, parameter_dtype(dtype))
     integers = [rng.integers(-8, 9, 777) for _ in range(4)]
     case.a = [Array(2 * values, dtype) for values in integers[:3]]
@@ -144,7 +94,7 @@ def test_integers_are_exact(isa, dtype, alpha, w):
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", native.DTYPES)
 def test_special_values_pass_through(isa, dtype):
-    case = Case(40, 2, dtype)
+    case = AggregateCase(40, 2, dtype)
     case.a = [Array(np.where(np.arange(40) == 5, np.nan, 1.0), dtype), Array(np.ones(40), dtype)]
     case.a[1].data[7] = Array([np.inf], dtype).data[0]
     case.a[1]._before = case.a[1]._raw.copy()
@@ -156,11 +106,9 @@ def test_special_values_pass_through(isa, dtype):
 
 @pytest.mark.parametrize("alpha", [[1e4, -1e4, 0.0], [88.0, 88.0, 88.0], [-3e38, 3e38, 0.0]])
 def test_softmax_does_not_overflow(alpha):
-    case = Case(64, 3, "float32")
+    case = AggregateCase(64, 3, "float32")
     case.alpha = Array(alpha, "float32")
-    case.w = weights_of(case.alpha.values)
-    case.check_forward()
-    case.check_backward()
+    case.check()
 
 
 def test_half_conversion_of_the_portable_kernel_is_exact():
@@ -206,14 +154,15 @@ def test_rounding_is_to_nearest_even_in_every_variant():
     ],
 )
 def test_bad_arguments_are_named(change, message):
-    case = Case(10, 2, "float32")
+    case = AggregateCase(10, 2, "float32")
     change(case)
     with pytest.raises(ValueError, match=message):
         case.forward()
 
 
+@needs_this_process
 def test_many_threads_at_once():
-    cases = [Case(50_001, 3, "float32", seed=seed) for seed in range(8)]
+    cases = [AggregateCase(50_001, 3, "float32", seed=seed) for seed in range(8)]
     expected = [case.forward().data.tobytes() for case in cases]
     wrong = []
 
@@ -230,8 +179,9 @@ def test_many_threads_at_once():
     assert not wrong
 
 
+@needs_this_process
 def test_usable_after_fork():
-    case = Case(100_000, 3, "float32")
+    case = AggregateCase(100_000, 3, "float32")
     with native.threads(2):
         expected = case.forward().data.tobytes()
         child = os.fork()

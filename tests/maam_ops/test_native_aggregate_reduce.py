@@ -12,18 +12,12 @@ ISAS = native.isas("reduce_infer")
 SHAPES = [((1, 1, 2), 1), ((70, 3, 1), 5), ((1, 16, 64), 8), ((3, 17, 49), 13), ((2, 33, 65), 6), ((2, 8, 256), 24)]
 
 
-def check_all(case):
-    case.check_inference()
-    case.check_backward()
-    case.check_backward(case.check_training())
-
-
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", native.DTYPES)
 @pytest.mark.parametrize("shape, outputs", SHAPES)
 def test_shapes(isa, dtype, shape, outputs):
     with capped(isa):
-        check_all(ReduceCase(shape, outputs, dtype, branches=3, offset=shape[2] % 3))
+        ReduceCase(shape, outputs, dtype, branches=3, offset=shape[2] % 3).check()
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -31,7 +25,7 @@ def test_shapes(isa, dtype, shape, outputs):
 @pytest.mark.parametrize("branches", range(2, 9))
 def test_numbers_of_branches(isa, dtype, branches):
     with capped(isa):
-        check_all(ReduceCase((3, 10, 35), 7, dtype, branches=branches, weight_dtype="float32"))
+        ReduceCase((3, 10, 35), 7, dtype, branches=branches, weight_dtype="float32").check()
 
 
 @pytest.mark.parametrize("isa", ISAS)

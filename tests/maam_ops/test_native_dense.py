@@ -4,32 +4,10 @@ import numpy as np
 import pytest
 
 from . import native
-from .native import EPSILON, Array, assert_close, capped, launch
+from .dense_case import DenseCase
+from .native import Array, capped
 
 ISAS = native.isas("dense_segment")
-
-
-class Case:
-    def __init__(self, batch, inputs, outputs, *, bias=True, relu=False, offset=0):
-        rng = np.random.default_rng([batch, inputs, outputs])
-        self.relu, self.offset = relu, offset
-        self.x = Array(rng.standard_normal((batch, inputs)), "float32", offset)
-        self.weight = Array(rng.standard_normal((outputs, inputs)), "float32", offset)
-        self.bias = [Array(rng.standard_normal(outputs), "float32", offset)] if bias else []
-        self.result_shape = (batch, outputs)
-
-    def run(self):
-        y = Array.poisoned(self.result_shape, "float32", self.offset)
-        launch("DenseForward", [Array([float(self.relu)], "float32"), self.x, self.weight, *self.bias], [y])
-        return y
-
-    def check(self):
-        x, weight = self.x.values, self.weight.values
-        bias = sum(b.values for b in self.bias)
-        y = x @ weight.T + bias
-        magnitude = np.abs(x) @ np.abs(weight).T + np.abs(bias)
-        bound = EPSILON["float32"] * (np.sqrt(x.shape[1]) / 4 + 8) * magnitude
-        assert_close(self.run().values, np.maximum(y, 0) if self.relu else y, bound, "y")
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -37,15 +15,15 @@ class Case:
 @pytest.mark.parametrize("inputs, outputs", [(1, 1), (17, 3), (100, 9), (1030, 5)])
 def test_sizes_around_blocks(isa, batch, inputs, outputs):
     with capped(isa):
-        Case(batch, inputs, outputs, offset=batch % 3).check()
+        DenseCase(batch, inputs, outputs, offset=batch % 3).check()
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("inputs", [1023, 1024, 1025, 4095, 4097, 9000])
 def test_lengths_around_segments(isa, inputs):
     with capped(isa):
-        Case(2, inputs, 6).check()
-        Case(9, inputs, 6).check()
+        DenseCase(2, inputs, 6).check()
+        DenseCase(9, inputs, 6).check()
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -53,14 +31,14 @@ def test_lengths_around_segments(isa, inputs):
 @pytest.mark.parametrize("relu", [True, False])
 def test_bias_and_relu(isa, bias, relu):
     with capped(isa):
-        Case(6, 50, 10, bias=bias, relu=relu).check()
+        DenseCase(6, 50, 10, bias=bias, relu=relu).check()
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_same_bits_for_any_number_of_threads_and_any_run(isa):
     with capped(isa):
         for batch in (1, 20):
-            case = Case(batch, 9001, 30)
+            case = DenseCase(batch, 9001, 30)
             seen = set()
             for n in (1, 2, 3, 16, 1):
                 with native.threads(n):
@@ -70,7 +48,7 @@ def test_same_bits_for_any_number_of_threads_and_any_run(isa):
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_row_does_not_depend_on_its_batch(isa):
-    case = Case(70, 5000, 7)
+    case = DenseCase(70, 5000, 7)
     with capped(isa):
         whole = case.run().data
         case.x = Array(case.x.values[66:67], "float32")
@@ -81,7 +59,7 @@ def test_a_row_does_not_depend_on_its_batch(isa):
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("batch", [1, 8])
 def test_integers_are_exact_and_nan_stays_in_its_row(isa, batch):
-    case = Case(batch, 1111, 5, relu=True)
+    case = DenseCase(batch, 1111, 5, relu=True)
     rng = np.random.default_rng(0)
     case.x = Array(rng.integers(-8, 9, case.x.data.shape), "float32")
     case.weight = Array(rng.integers(-8, 9, case.weight.data.shape), "float32")
@@ -108,7 +86,7 @@ def test_integers_are_exact_and_nan_stays_in_its_row(isa, batch):
     ],
 )
 def test_bad_arguments_are_named(change, message):
-    case = Case(2, 10, 3)
+    case = DenseCase(2, 10, 3)
     change(case)
     with pytest.raises(ValueError, match=message):
         case.run()

@@ -1,0 +1,233 @@
+"""Exactness: where nothing needs rounding, every implementation gives the same bits as exact arithmetic.
+
+Values are small whole numbers, the softmax gives {1, 0, ...} or {1/2, 1/2, 0, ...}, and variances are powers of four,
+so that every intermediate result is exact in whatever order it is computed. Results are compared with the exact number
+rounded once to their type; zeros of either sign are equal.
+"""
+
+import numpy as np
+import pytest
+
+from tests.maam_ops import native
+from tests.maam_ops.aggregate_case import AggregateCase
+from tests.maam_ops.dense_case import DenseCase
+from tests.maam_ops.maam_case import MaamCase, conv_same, max_pool
+from tests.maam_ops.native import Array
+from tests.maam_ops.reduce_case import COLUMN, ReduceCase
+
+from .operators import EVERY
+
+# Farther apart than exp() reaches down, in float32 and in float64.
+FAR = {"float32": 200, "float64": 800}
+
+
+def variants(name):
+    chosen = [(dtype, isa) for operator, dtype, isa in EVERY if operator.name == name]
+    return pytest.mark.parametrize("dtype, isa", chosen, ids=["-".join(pair) for pair in chosen])
+
+
+def exact_alpha(wide, branches, equal):
+    """alpha whose softmax gives the first ``equal`` branches the same weight, a power of two, and the others none."""
+    alpha = np.where(np.arange(branches) < equal, 5, 5 - FAR[wide])
+    weights = np.where(np.arange(branches) < equal, 1 / equal, 0)
+    assert (np.exp((alpha - 5).astype(wide)) == (weights > 0)).all()
+    return Array(alpha, wide), weights
+
+
+def whole(rng, shape, largest=8):
+    return rng.integers(-largest, largest + 1, shape).astype(float)
+
+
+def assert_exact(got, expected, what):
+    """``got`` is ``expected`` rounded once."""
+    rounded = Array(np.asarray(expected, np.float64), got.dtype)
+    assert got.data.shape == rounded.data.shape
+    np.testing.assert_array_equal(got.values, rounded.values, err_msg=what)
+
+
+@variants("aggregate")
+@pytest.mark.parametrize("branches, equal", [(2, 1), (3, 1), (3, 2), (5, 4), (8, 8), (8, 2)])
+def test_aggregate(dtype, isa, branches, equal):
+    rng = np.random.default_rng([branches, equal])
+    case = AggregateCase((3, 777), branches, dtype, offset=1)
+    case.alpha, w = exact_alpha(case.alpha.dtype, branches, equal)
+    case.a = [Array(8 * whole(rng, (3, 777), 3), dtype) for _ in range(branches)]
+    case.dg = Array(8 * whole(rng, (3, 777), 3), dtype)
+    with native.capped(isa):
+        g, (dalpha, da) = case.forward(), case.backward()
+    a, dg = np.stack([a.values for a in case.a]), case.dg.values
+    assert_exact(g, np.tensordot(w, a, 1), "G")
+    dots = (a * dg).sum((1, 2))
+    assert_exact(dalpha, w * (dots - w @ dots), "d alpha")
+    for k in range(branches):
+        assert_exact(da[k], w[k] * dg, f"dA {k}")
+
+
+def exact_reduce(dtype, pixels, branches, *, seed=0):
+    """Each output is one input times a power of two, and each input takes two values equally often."""
+    rng = np.random.default_rng([pixels, branches, seed])
+    inputs, outputs = 5, 7
+    case = ReduceCase((2, inputs, pixels), outputs, dtype, branches=branches)
+    signs = np.stack([rng.permutation(np.repeat([-1.0, 1.0], pixels)) for _ in range(inputs)])
+    g = (signs + whole(rng, (inputs, 1), 2)).reshape(inputs, 2, pixels).transpose(1, 0, 2)
+    mix = np.ones(1)
+    if branches > 1:
+        case.alpha, mix = exact_alpha(case.alpha.dtype, branches, 2)
+        others = [whole(rng, g.shape, 3) for _ in range(branches - 2)]
+        difference = whole(rng, g.shape, 3)
+        case.a = [Array(values, dtype) for values in (g + difference, g - difference, *others)]
+    else:
+        case.a = [Array(g, dtype)]
+    weight = np.zeros((outputs, inputs))
+    weight[np.arange(outputs), rng.integers(0, inputs, outputs)] = rng.choice([-2, -1, 1, 2], outputs)
+    case.weight = Array(weight, dtype)
+    case.gamma = case.vector(rng.choice([-4, -2, 2, 4], outputs))
+    case.beta = case.vector(whole(rng, outputs, 3))
+    case.moving_mean, case.moving_variance = case.vector(whole(rng, outputs, 3)), case.vector(np.ones(outputs))
+    case.df = whole(rng, case.result_shape, 2)
+    return case, g, mix
+
+
+def assert_exact_gradients(case, g, mix, got, dz, dy, xhat, what):
+    assert_exact(got["dbeta"], dy.sum((0, 2)), f"{what} d beta")
+    assert_exact(got["dgamma"], (dy * xhat).sum((0, 2)), f"{what} d gamma")
+    assert_exact(got["dweight"], np.einsum("bop,bcp->oc", dz, g), f"{what} dW")
+    dg = np.einsum("oc,bop->bcp", case.weight.values, dz)
+    for weight, da in zip(mix, got["da"], strict=True):
+        assert_exact(da, weight * dg, f"{what} dA")
+    if "dalpha" in got:
+        dots = np.array([(dg * a.values).sum() for a in case.a])
+        assert_exact(got["dalpha"], mix * (dots - mix @ dots), f"{what} d alpha")
+
+
+@pytest.mark.parametrize("branches", [1, 3, 8])
+@pytest.mark.parametrize("pixels", [1, 37, 64])
+@variants("reduce")
+def test_reduce_with_moving_statistics(dtype, isa, pixels, branches):
+    case, g, mix = exact_reduce(dtype, pixels, branches)
+    case.constants = Array([3, 0.5], "float64")  # 1 / sqrt(1 + 3)
+    with native.capped(isa):
+        f, got = case.inference(), case.backward()
+    xhat = (np.einsum("oc,bcp->bop", case.weight.values, g) - case.moving_mean.values.reshape(COLUMN)) / 2
+    gamma, beta = (vector.values.reshape(COLUMN) for vector in (case.gamma, case.beta))
+    y = gamma * xhat + beta
+    dy = np.where(y > 0, case.df, 0)
+    assert_exact(f, np.maximum(y, 0), "F")
+    assert_exact_gradients(case, g, mix, got, gamma / 2 * dy, dy, xhat, "frozen")
+
+
+@pytest.mark.parametrize("branches", [1, 3, 8])
+@pytest.mark.parametrize("pixels", [1, 32, 64])
+@variants("reduce")
+def test_reduce_in_training(dtype, isa, pixels, branches):
+    case, g, mix = exact_reduce(dtype, pixels, branches)
+    case.constants = Array([0, 0.5], "float64")
+    with native.capped(isa):
+        trained = case.training()
+        got = case.backward(trained)
+    z = np.einsum("oc,bcp->bop", case.weight.values, g)
+    n = z[:, 0].size
+    mean, variance = z.mean((0, 2)), z.var((0, 2))
+    assert set(variance.astype(float)) <= {1.0, 4.0}
+    rstd = 1 / np.sqrt(variance)
+    gamma, beta = (vector.values.reshape(COLUMN) for vector in (case.gamma, case.beta))
+    xhat = (z - mean.reshape(COLUMN)) * rstd.reshape(COLUMN)
+    y = gamma * xhat + beta
+    dy = np.where(y > 0, case.df, 0)
+    names = ("F", "Z", "mean", "rstd", "moving_mean", "moving_variance")
+    moving = 0.5 * case.moving_mean.values + 0.5 * mean, 0.5 + 0.5 * variance * n / (n - 1)
+    for name, array, expected in zip(names, trained, (np.maximum(y, 0), z, mean, rstd, *moving), strict=True):
+        assert_exact(array, expected, name)
+    means = [(value.sum((0, 2)) / n).reshape(COLUMN) for value in (dy, dy * xhat)]
+    dz = gamma * rstd.reshape(COLUMN) * (dy - means[0] - xhat * means[1])
+    assert_exact_gradients(case, g, mix, got, dz, dy, xhat, "training")
+
+
+@variants("dense")
+@pytest.mark.parametrize("batch, inputs", [(1, 3), (9, 1111), (65, 100)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_dense(dtype, isa, batch, inputs, relu):
+    rng = np.random.default_rng(inputs)
+    case = DenseCase(batch, inputs, 6, relu=relu, offset=1)
+    case.x = Array(whole(rng, case.x.data.shape), dtype)
+    case.weight = Array(whole(rng, case.weight.data.shape), dtype)
+    case.bias = [Array(whole(rng, 6), dtype)]
+    y = case.x.values @ case.weight.values.T + case.bias[0].values
+    with native.capped(isa):
+        assert_exact(case.run(), np.maximum(y, 0) if relu else y, "y")
+
+
+@variants("maam")
+@pytest.mark.parametrize("kernels, equal", [((3, 3, 3), 1), ((3, 3, 3), 2), ((1, 5, 3, 7), 4)])
+@pytest.mark.parametrize("size", [(8, 8), (9, 35)])
+def test_whole_module(dtype, isa, kernels, equal, size):
+    rng = np.random.default_rng([equal, *size])
+    case = MaamCase((2, 3, *size), kernels=kernels)
+    case.alpha, w = exact_alpha("float32", len(kernels), equal)
+    case.eps = Array(np.full(len(kernels) + 1, 3), "float64")
+    case.x = case.array(whole(rng, case.x.data.shape, 3))
+
+    def conv_norm(x, operands):
+        """The same layer on whole numbers, its scale a power of two."""
+        weight, gamma, beta, mean, variance = operands
+        operands[:] = [case.array(values) for values in (
+            whole(rng, weight.data.shape, 1), rng.choice([-2.0, 2.0], gamma.data.shape), whole(rng, beta.data.shape, 2),
+            whole(rng, mean.data.shape, 2), np.ones(variance.data.shape))]  # fmt: skip
+        weight, gamma, beta, mean, _ = (operand.values.astype(float) for operand in operands)
+        y = (conv_same(x, weight) - mean.reshape(1, -1, 1, 1)) * (gamma / 2).reshape(1, -1, 1, 1)
+        return np.maximum(y + beta.reshape(1, -1, 1, 1), 0)
+
+    agents = [max_pool(conv_norm(case.x.values.astype(float), branch)) for branch in case.branches]
+    expected = conv_norm(sum(weight * agent for weight, agent in zip(w, agents, strict=True)), case.reduce)
+    with native.capped(isa):
+        assert_exact(case.run(), expected, "F")
+
+
+def test_ascend_emulator():
+    """The Ascend C operators on the emulator, with the same operands."""
+    emulated = pytest.importorskip("tests.ascend.emulated")
+    from tests.ascend.aggregate_emulated import Aggregate, Operands
+
+    if emulated.compiler() is None:
+        pytest.skip("needs a C++ compiler: install g++ or set CXX")
+    aggregate = Aggregate()
+    for dtype in emulated.DTYPE_CODES:
+        for branches, equal in ((3, 1), (3, 2), (8, 4)):
+            rng = np.random.default_rng(equal)
+            alpha, w = exact_alpha("float32", branches, equal)
+            stored = [emulated.to_bits(8 * whole(rng, 777, 3), dtype) for _ in range(branches + 1)]
+            operands = Operands(dtype, alpha.data, stored[1:], stored[0])
+            a, dg = operands.wide()
+            g, _ = aggregate.forward(operands)
+            np.testing.assert_array_equal(emulated.to_float64(g, dtype), w @ a)
+            dalpha, da, _ = aggregate.backward(operands)
+            np.testing.assert_array_equal(dalpha, w * (a @ dg - w @ a @ dg))
+            for k in range(branches):
+                np.testing.assert_array_equal(emulated.to_float64(da[k], dtype), w[k] * dg)
+
+
+@pytest.mark.parametrize("impl", ["native", "reference", "akg"])
+@pytest.mark.parametrize("equal", [1, 2])
+def test_implementations_in_mindspore(impl, equal, pynative):
+    ms = pytest.importorskip("mindspore")
+    from maam_ops import _select, functional
+
+    reason = next(i.why_not() for i in _select.implementations("agent_aggregate") if i.name == impl)
+    if reason is not None:
+        pytest.skip(reason)
+    rng = np.random.default_rng(equal)
+    alpha, w = exact_alpha("float32", 3, equal)
+    branches = [whole(rng, (8, 32)).astype(np.float32) for _ in range(3)]
+    incoming = whole(rng, (8, 32)).astype(np.float32)
+
+    def loss(alpha, *a):
+        g = functional.agent_aggregate(alpha, *a, impl=impl)
+        return (g * ms.Tensor(incoming)).sum(), g
+
+    gradient = ms.value_and_grad(loss, grad_position=(0, 1, 2, 3), has_aux=True)
+    (_, g), grads = gradient(ms.Tensor(alpha.data), *map(ms.Tensor, branches))
+    np.testing.assert_array_equal(g.asnumpy(), np.tensordot(w, np.stack(branches), 1))
+    dots = (np.stack(branches) * incoming).sum((1, 2))
+    np.testing.assert_array_equal(grads[0].asnumpy(), w * (dots - w @ dots))
+    for got, weight in zip(grads[1:], w, strict=True):
+        np.testing.assert_array_equal(got.asnumpy(), weight * incoming)

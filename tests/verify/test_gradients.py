@@ -1,0 +1,308 @@
+"""Gradients: central differences in float64 for every input of every operator, and every way a gradient can come in."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.maam_ops import native
+from tests.maam_ops.aggregate_case import AggregateCase
+from tests.maam_ops.native import Array
+from tests.maam_ops.reduce_case import ReduceCase
+
+from .test_exact import FAR
+
+STEP = 2.0**-20  # central differences then lose 2^-40 to the third derivative and 2^-32 to rounding
+CLOSE = {"rtol": 1e-6, "atol": 1e-7}
+
+# Kernels: the differences are of the forward kernel itself.
+
+
+def differences(f, array):
+    """d f / d array, one element after the other."""
+    values = array.values.astype(np.float64)
+    gradient = np.empty(values.shape)
+    for i in np.ndindex(values.shape):
+        sides = []
+        for step in (STEP, -STEP):
+            moved = values.copy()
+            moved[i] += step
+            array.data[...] = moved
+            array.frozen()
+            sides.append(f())
+        gradient[i] = (sides[0] - sides[1]) / (2 * STEP)
+    array.data[...] = values
+    array.frozen()
+    return gradient
+
+
+ALPHAS = {"any": [0.3, -1.2, 0.8], "equal": [0.5, 0.5, 0.5], "saturated": [0, -FAR["float64"], -FAR["float64"]]}
+
+
+@pytest.mark.parametrize("isa", native.isas("aggregate_forward"))
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_aggregate_kernel(isa, alpha):
+    case = AggregateCase((2, 9), 3, "float64", offset=1)
+    case.alpha = Array(ALPHAS[alpha], "float64")
+    with native.capped(isa):
+        dalpha, da = case.backward()
+
+        def loss():
+            return float((case.forward().values * case.dg.values).sum())
+
+        for array, got in zip([case.alpha, *case.a], [dalpha, *da], strict=True):
+            np.testing.assert_allclose(got.values.astype(float), differences(loss, array), **CLOSE)
+
+
+@pytest.mark.parametrize("isa", native.isas("reduce_infer"))
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("branches", [1, 3])
+def test_reduce_kernel(isa, training, branches):
+    case = ReduceCase((2, 3, 5), 4, "float64", branches=branches)
+    with native.capped(isa):
+        got = case.backward(case.training() if training else None)
+
+        def loss():
+            f = case.training()[0] if training else case.inference()
+            return float((f.values * case.df).sum())
+
+        named = {"dweight": case.weight, "dgamma": case.gamma, "dbeta": case.beta}
+        pairs = [(got[name], array) for name, array in named.items()] + list(zip(got["da"], case.a, strict=True))
+        if branches > 1:
+            pairs.append((got["dalpha"], case.alpha))
+        for gradient, array in pairs:
+            np.testing.assert_allclose(gradient.values.astype(float), differences(loss, array), **CLOSE)
+
+
+def test_relu_at_zero_passes_nothing():
+    """As MindSpore's ReLU; differences would give a half."""
+    for branches in (1, 2):
+        case = ReduceCase((1, 2, 40), 3, branches=branches)
+        case.a = [Array(np.zeros((1, 2, 40)), "float32") for _ in case.a]
+        case.beta = case.moving_mean = case.vector(np.zeros(3))
+        for gradients in (case.backward(), case.backward(case.training())):
+            assert not any(da.values.any() for da in gradients["da"]) and not gradients["dbeta"].values.any()
+
+
+# Operators in MindSpore.
+
+
+@pytest.fixture
+def maam_ops(pynative):
+    pytest.importorskip("mindspore")
+    import maam_ops
+
+    return maam_ops
+
+
+def tensors(rng, *shapes, dtype=np.float64):
+    import mindspore as ms
+
+    return [ms.Tensor(rng.standard_normal(shape).astype(dtype)) for shape in shapes]
+
+
+def _reduce_operands(rng, dtype=np.float64):
+    import mindspore as ms
+
+    operands = tensors(rng, (2, 3, 3, 2), (4, 3, 1, 1), (4,), (4,), (4,), dtype=dtype)
+    return [*operands, ms.Tensor(rng.uniform(0.5, 1.5, 4).astype(dtype))]
+
+
+def _operators(maam_ops, impl):
+    """Each operator of the data types that have float64, as (function of the differentiable operands, operands)."""
+    rng = np.random.default_rng(7)
+    f = maam_ops.functional
+    alpha, *branches = tensors(rng, (3,), *[(2, 3, 3, 2)] * 3)
+    g, weight, gamma, beta, mean, variance = _reduce_operands(rng)
+
+    def reduce(training):
+        def run(g, weight, gamma, beta):
+            result = f.reduce(g, weight, gamma, beta, mean, variance, training=training, impl=impl)
+            return result[0] if training else result
+
+        return run
+
+    def aggregate_reduce(training):
+        def run(alpha, a, b, c, weight, gamma, beta):
+            result = f.aggregate_reduce(
+                alpha, (a, b, c), weight, gamma, beta, mean, variance, training=training, impl=impl
+            )
+            return result[0] if training else result
+
+        return run
+
+    def composed(alpha, a, b, c, weight, gamma, beta):
+        """The mixture twice, once behind the reduction."""
+        mixed = f.agent_aggregate(alpha, a, b, c, impl=impl)
+        reduced = f.reduce(mixed, weight, gamma, beta, mean, variance, training=True, impl=impl)[0]
+        return reduced.sum((2, 3)) * f.agent_aggregate(alpha, c, a, mixed, impl=impl).mean()
+
+    yield lambda alpha, a, b, c: f.agent_aggregate(alpha, a, b, c, impl=impl), [alpha, *branches]
+    for training in (False, True):
+        yield reduce(training), [g, weight, gamma, beta]
+        yield aggregate_reduce(training), [alpha, *branches, weight, gamma, beta]
+    yield composed, [alpha, *branches, weight, gamma, beta]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_operators_in_float64(maam_ops, number):
+    import mindspore as ms
+
+    function, operands = next(itertools.islice(_operators(maam_ops, "native"), number, None))
+    df = np.random.default_rng(1).standard_normal(function(*operands).shape)
+    loss = lambda *x: (function(*x) * ms.Tensor(df)).sum()  # noqa: E731 - the gradient takes a function
+    got = ms.grad(loss, grad_position=tuple(range(len(operands))))(*operands)
+    values = [operand.asnumpy() for operand in operands]
+    for k, gradient in enumerate(got):
+        for i in np.ndindex(values[k].shape):
+            sides = []
+            for step in (STEP, -STEP):
+                moved = values[k].copy()
+                moved[i] += step
+                x = [*operands[:k], ms.Tensor(moved), *operands[k + 1 :]]
+                sides.append(float((function(*x).asnumpy() * df).sum()))
+            expected = (sides[0] - sides[1]) / (2 * STEP)
+            np.testing.assert_allclose(gradient.asnumpy()[i], expected, **CLOSE, err_msg=f"input {k} at {i}")
+
+
+class Directional:
+    """<gradient, v> against the difference of a float32 operator along v, whose loss is summed up in float64."""
+
+    STEP = 2.0**-7
+
+    def __init__(self, function, operands):
+        import mindspore as ms
+
+        rng = np.random.default_rng(3)
+        self.function, self.values = function, [operand.asnumpy() for operand in operands]
+        self.df = rng.standard_normal(function(*operands).shape)
+        df = ms.Tensor(self.df.astype(np.float32))
+        gradient = ms.grad(lambda *x: (function(*x) * df).sum(), grad_position=tuple(range(len(operands))))
+        self.gradients = [g.asnumpy() for g in gradient(*operands)]
+        self.rng = rng
+
+    def check(self, k):
+        import mindspore as ms
+
+        v = self.rng.standard_normal(self.values[k].shape)
+        sides = []
+        for step in (self.STEP, -self.STEP):
+            x = [ms.Tensor(value) for value in self.values]
+            x[k] = ms.Tensor((self.values[k] + step * v).astype(np.float32))
+            sides.append((self.function(*x).asnumpy() * self.df).sum())
+        expected = (sides[0] - sides[1]) / (2 * self.STEP)
+        scale = np.linalg.norm(self.gradients[k]) * np.linalg.norm(v)
+        assert abs((self.gradients[k] * v).sum() - expected) <= 0.02 * scale, f"input {k}"
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_dense(maam_ops, relu):
+    import mindspore as ms
+
+    rng = np.random.default_rng(5)
+    x, weight = tensors(rng, (3, 4, 20), (7, 20), dtype=np.float32)
+    # No result within reach of 0, where the ReLU has no derivative.
+    signs = np.sign(rng.standard_normal(7)).astype(np.float32)
+    (bias,) = (ms.Tensor(30 * signs + tensor.asnumpy()) for tensor in tensors(rng, (7,), dtype=np.float32))
+    check = Directional(lambda *a: maam_ops.functional.dense(*a, relu=relu, impl="native"), [x, weight, bias])
+    for k in range(3):
+        check.check(k)
+
+
+def test_composed_float32_net(maam_ops):
+    """Mixture, reduction and dense layer in a row, all fused."""
+    rng = np.random.default_rng(6)
+    f = maam_ops.functional
+    alpha, a, b, dense = tensors(rng, (2,), (4, 3, 5, 5), (4, 3, 5, 5), (6, 100), dtype=np.float32)
+    _, weight, gamma, beta, mean, variance = _reduce_operands(rng, np.float32)
+
+    def net(alpha, a, b, weight, gamma, dense):
+        mixed = f.aggregate_reduce(alpha, (a, b), weight, gamma, beta + 3, mean, variance, training=True, impl="native")
+        return f.dense(mixed[0].reshape((4, 100)), dense, impl="native")
+
+    check = Directional(net, [alpha, a, b, weight, gamma, dense])
+    for k in range(6):
+        check.check(k)
+
+
+# How the gradient comes in, which inputs ask for one, and how often an input is used.
+
+INCOMING = {
+    "expanded": lambda f, ops: f.sum(),
+    "strided": lambda f, ops: (f[..., ::2] * f[..., ::2]).sum(),
+    "transposed": lambda f, ops: (f.transpose((3, 1, 0, 2)) * ops.arange(f.size).reshape((2, -1, 2, 3))).sum(),
+    "a slice": lambda f, ops: (f[:1, 1:] ** 2).sum(),
+    "broadcast": lambda f, ops: (ops.broadcast_to(f.mean((0, 2, 3), keep_dims=True), f.shape) * f).sum(),
+    "none of it": lambda f, ops: (f * 0).sum(),
+}
+
+
+@pytest.mark.parametrize("incoming", INCOMING)
+@pytest.mark.parametrize("number", range(5))
+def test_incoming_gradients_of_any_layout(maam_ops, number, incoming):
+    import mindspore as ms
+
+    grads = []
+    for impl in ("native", "reference"):
+        function, operands = next(itertools.islice(_operators(maam_ops, impl), number, None))
+        loss = lambda *x, function=function: INCOMING[incoming](function(*x), ms.ops)  # noqa: E731
+        grads.append(ms.grad(loss, grad_position=tuple(range(len(operands))))(*operands))
+    for got, expected in zip(*grads, strict=True):
+        np.testing.assert_allclose(got.asnumpy(), expected.asnumpy(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_inputs_that_ask_for_no_gradient(maam_ops, number):
+    """Any subset gives what all give."""
+    import mindspore as ms
+
+    function, operands = next(itertools.islice(_operators(maam_ops, "native"), number, None))
+    loss = lambda *x: (function(*x) ** 2).sum()  # noqa: E731
+    everything = ms.grad(loss, grad_position=tuple(range(len(operands))))(*operands)
+    for k in range(len(operands)):
+        one = ms.grad(loss, grad_position=k)(*operands)
+        assert one.asnumpy().tobytes() == everything[k].asnumpy().tobytes()
+    stopped = ms.grad(lambda first, *rest: loss(ms.ops.stop_gradient(first), *rest), grad_position=0)(*operands)
+    assert not stopped.asnumpy().any()
+
+
+def test_an_input_used_twice(maam_ops):
+    """Its gradients add up: as several branches, and in two calls."""
+    import mindspore as ms
+
+    rng = np.random.default_rng(8)
+    alpha, a, b = tensors(rng, (3,), (2, 5), (2, 5))
+    f = maam_ops.functional.agent_aggregate
+    w = np.exp(alpha.asnumpy() - alpha.asnumpy().max())
+    w /= w.sum()
+    da, db = ms.grad(lambda a, b: f(alpha, a, b, a, impl="native").sum(), grad_position=(0, 1))(a, b)
+    np.testing.assert_allclose(da.asnumpy(), np.full((2, 5), w[0] + w[2]), rtol=1e-12)
+    np.testing.assert_allclose(db.asnumpy(), np.full((2, 5), w[1]), rtol=1e-12)
+    twice = ms.grad(lambda a: (f(alpha, a, b, b, impl="native") + f(alpha, b, a, b, impl="native")).sum())(a)
+    np.testing.assert_allclose(twice.asnumpy(), np.full((2, 5), w[0] + w[1]), rtol=1e-12)
+    same = ms.grad(lambda alpha: f(alpha, a, a, a, impl="native").sum())(alpha)
+    np.testing.assert_allclose(same.asnumpy(), 0, atol=1e-14)
+
+
+def test_ties_of_the_whole_module(maam_ops):
+    """Pooled pixels that tie: the gradient goes to the first, as in the reference."""
+    import mindspore as ms
+
+    rng = np.random.default_rng(9)
+    images = np.repeat(np.repeat(rng.standard_normal((2, 3, 4, 4)), 2, 2), 2, 3).astype(np.float32)
+    vectors = [ms.Tensor(np.full(4, value, np.float32)) for value in (1, 0.5, 0, 1)]
+    branches = [(weight, *vectors) for weight in tensors(rng, (4, 3, 1, 1), (4, 3, 1, 1), dtype=np.float32)]
+    alpha, weight = tensors(rng, (2,), (4, 4, 1, 1), dtype=np.float32)
+
+    def gradient(impl):
+        def loss(x):
+            f = maam_ops.functional.maam(x, alpha, branches, weight, *vectors, training=True, impl=impl)[0]
+            return (f * ms.ops.arange(f.size).reshape(f.shape)).sum()
+
+        return ms.grad(loss)(ms.Tensor(images)).asnumpy()
+
+    got = gradient("native")
+    np.testing.assert_allclose(got, gradient("reference"), rtol=1e-3, atol=1e-3)
+    first = np.zeros((8, 8), bool)
+    first[::2, ::2] = True
+    assert got[..., first].any()
