@@ -8,8 +8,8 @@ namespace adam {
 
 using V = F32;
 
-// How far ahead the streams are asked for, in elements: the CPU's own prefetching stops at each 4 KiB page, which took a
-// third of the time.
+// How far ahead the streams are asked for, in elements: the CPU's own prefetching stops at each 4 KiB page, which took
+// a third of the time.
 constexpr int64_t kAhead = 256;
 
 struct State {

@@ -77,7 +77,8 @@ static void Rows(const CrossEntropy& p, int64_t begin, int64_t end, double scale
       sums = Add(sums, e);
     }
     const double sum = SumLanes(sums);
-    const double above = __builtin_log(sum);  // of the largest logit, which may be large: differences of logits are exact
+    // Above the largest logit, which may be large: differences of logits are exact.
+    const double above = __builtin_log(sum);
     losses[r] = (1 - smoothing) * (above + (static_cast<double>(largest) - static_cast<double>(target)));
     if (smoothing > 0) losses[r] += smoothing * (above + (static_cast<double>(largest) - mean));
     const V times = Set(static_cast<float>(scale / sum));

@@ -39,8 +39,9 @@ def draw(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         if bars:
             paths.append(_bar_chart(folder / f"{name}.png", bars, title, label, log=name == "speedup"))
     peaks = [row["sides"]["fma"]["gigaflops"] for row in results if "fma" in row["sides"]]
-    if peaks:
-        paths.append(_roofline(folder / "roofline.png", results, max(peaks)))
+    below_both = [row for row in results if {"kernel", "bandwidth"} <= row["sides"].keys()]
+    if peaks and any("milliseconds" in row["sides"]["kernel"] for row in below_both):
+        paths.append(_roofline(folder / "roofline.png", below_both, max(peaks)))
     return paths
 
 

@@ -168,6 +168,33 @@ def _aggregate_reduce() -> list[Benchmark]:
     ]
 
 
+def _dense() -> list[Benchmark]:
+    benchmarks = []
+    for direction, kind, kernel in (
+        ("forward", cases.DenseForward, "kernel"),
+        ("backward", cases.DenseBackward, "gradient kernels"),
+    ):
+        for batch in (1, 64, 512):
+            figures = (
+                never_slower("faster than the tuned unfused graph"),
+                SpeedUp("faster than the untuned unfused graph", slow="unfused, untuned", fast="fused"),
+            )
+            if batch > 1:
+                share = "kernel alone, share of the FMA ceiling"
+                figures = (CeilingShare(share, at_least=0.85, of=kernel, limits=("fma",)), *figures)
+            benchmarks.append(
+                Benchmark(
+                    f"dense {direction} {batch}",
+                    f"dense, {direction}",
+                    kind(batch),
+                    figures,
+                    "fused",
+                    quick=batch == 64,
+                )
+            )
+    return benchmarks
+
+
 def _model() -> list[Benchmark]:
     fused, unfused = "fused model", "unfused model"
     benchmarks = []
@@ -227,7 +254,7 @@ def _model() -> list[Benchmark]:
     return benchmarks
 
 
-SUITE: tuple[Benchmark, ...] = (*_aggregate(), *_reduce(), *_aggregate_reduce(), *_model())
+SUITE: tuple[Benchmark, ...] = (*_aggregate(), *_reduce(), *_aggregate_reduce(), *_dense(), *_model())
 
 
 def select(profile: Profile, only: Sequence[str] = ()) -> list[Benchmark]:

@@ -50,9 +50,10 @@ def fuse(
 
     It looks for 1x1 convolution, batch normalisation, ReLU as Cells in a row (in ``nn.SequentialCell`` or as attributes
     whose use in a row the source shows), for dense layers with and without a ReLU behind them, and for Cells that
-    compute a softmax-weighted sum of 2 to 8 branches, however they write it. Parameters stay the same objects with the same names, so checkpoints load both ways and an optimizer
-    stays valid. The result is checked on a probe batch: outputs, gradients and running statistics, in evaluation and
-    in training; what does not pass is taken out again. The net's values and training state stay as they were.
+    compute a softmax-weighted sum of 2 to 8 branches, however they write it. Parameters stay the same objects with the
+    same names, so checkpoints load both ways and an optimizer stays valid. The result is checked on a probe batch:
+    outputs, gradients and running statistics, in evaluation and in training; what does not pass is taken out again. The
+    net's values and training state stay as they were.
 
     Fuse before compiling anything that contains the net: graphs compiled from an outer Cell or function are not redone.
 

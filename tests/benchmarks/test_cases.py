@@ -15,6 +15,8 @@ ALL = [
     cases.AggregateReduceInference(**SMALL, out_channels=8),
     cases.AggregateReduceTraining(**SMALL, out_channels=8),
     cases.ModelInference(2),
+    cases.DenseForward(3, 5, 4),
+    cases.DenseBackward(3, 5, 4),
     cases.ModelStep(2, "deep"),
 ]
 
@@ -67,6 +69,17 @@ def test_training_results_against_central_differences(case):
     for name in gradients:
         numeric = oracle.numeric_gradient(lambda _: float((training(case, x)[0] * x["df"]).sum()), x[name[1:]])
         np.testing.assert_allclose(expected[name], numeric, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_dense_gradients_against_central_differences():
+    case = cases.DenseBackward(3, 5, 4)
+    x = wide(case.inputs())
+
+    def loss(_):
+        return float((cases.DenseForward(3, 5, 4).expected(x)["y"] * x["dy"]).sum())
+
+    for name, gradient in case.expected(case.inputs()).items():
+        np.testing.assert_allclose(gradient, oracle.numeric_gradient(loss, x[name[1:]]), rtol=1e-6, err_msg=name)
 
 
 def test_aggregate_gradients_against_central_differences():

@@ -111,11 +111,19 @@ _SHARED = {"process": "native", "environment": {"NUMPY_MADVISE_HUGEPAGE": "0"}}
 
 for _side in (
     Side("kernel", "our kernel alone, on NumPy arrays", f"{_NATIVE}:kernel", **_SHARED),
+    Side("gradient kernels", "our two kernels alone", f"{_NATIVE}:dense_gradients", **_SHARED),
     Side("two kernels", "aggregate, then reduce, on NumPy arrays", f"{_NATIVE}:two_kernels", **_SHARED),
     Side("bandwidth", "same streams, no arithmetic", f"{_NATIVE}:bandwidth", gated=False, **_SHARED),
     Side("fma", "same FLOPs in registers", f"{_NATIVE}:fma", gated=False, **_SHARED),
     Side("fused", "fused operator, GRAPH mode", f"{_MINDSPORE}:prepare", {"fused": True}),
     Side("unfused", "plain MindSpore, GRAPH mode, best form", f"{_MINDSPORE}:prepare", {"fused": False}),
+    Side(
+        "unfused, untuned",
+        "plain MindSpore, GRAPH mode, its oneDNN as it comes",
+        f"{_MINDSPORE}:prepare",
+        {"fused": False},
+        environment={"MAAM_OPS_TUNE": "0"},
+    ),
     Side(
         "graph kernel",
         "plain MindSpore with graph kernel fusion, best form",

@@ -195,6 +195,33 @@ def _aggregate_reduce_training(case: cases.AggregateReduceTraining, tensors: Map
     }
 
 
+def _fused_dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return functional.dense(x, weight, bias, impl="native")
+
+
+def _transposing(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return ops.BiasAdd()(ops.MatMul(transpose_b=True)(x, weight), bias)  # as nn.Dense has it
+
+
+DENSE_FORMS: Forms = {"layer": _transposing, "matmul": reference.dense}
+
+
+def _dense_forward(case: cases.DenseForward, tensors: Mapping[str, Tensor], fused: bool):
+    arguments = [tensors[name] for name in ("x", "weight", "bias")]
+    forms = {"": _fused_dense} if fused else DENSE_FORMS
+    return {name: _one_result("y", _Call(form), arguments) for name, form in forms.items()}
+
+
+def _dense_backward(case: cases.DenseBackward, tensors: Mapping[str, Tensor], fused: bool):
+    arguments = [tensors[name] for name in ("x", "weight", "bias", "dy")]
+
+    def candidate(form: Callable[..., Tensor]) -> Candidate:
+        net = _InputGradients(form)
+        return Candidate(lambda: dict(zip(("dx", "dweight", "dbias"), _numpy(net(*arguments)), strict=True)))
+
+    return {name: candidate(form) for name, form in ({"": _fused_dense} if fused else DENSE_FORMS).items()}
+
+
 _BUILDERS: dict[type[Case], Callable[..., dict[str, Candidate]]] = {
     cases.AggregateForward: _aggregate_forward,
     cases.AggregateBackward: _aggregate_backward,
@@ -202,6 +229,8 @@ _BUILDERS: dict[type[Case], Callable[..., dict[str, Candidate]]] = {
     cases.ReduceTraining: _reduce_training,
     cases.AggregateReduceInference: _aggregate_reduce_inference,
     cases.AggregateReduceTraining: _aggregate_reduce_training,
+    cases.DenseForward: _dense_forward,
+    cases.DenseBackward: _dense_backward,
 }
 
 

@@ -21,6 +21,7 @@ class _Buffers:
     def __init__(self, case: Case, inputs: Arrays) -> None:
         self.inputs = {name: aligned(array.shape, array) for name, array in inputs.items()}
         self.inputs["constants"] = np.array([cases.EPS, cases.MOMENTUM])
+        self.inputs["no relu"] = np.zeros(1, np.float32)
         self.results = {name: aligned(shape) for name, shape in _result_shapes(case).items()}
         self.g = aligned(inputs["a0"].shape) if isinstance(case, cases.AggregateReduceInference) else None
 
@@ -33,6 +34,11 @@ def _result_shapes(case: Case) -> dict[str, tuple[int, ...]]:
             return {"dalpha": (case.agents,), **{f"da{i}": case.shape for i in range(case.agents)}}
         case cases.ReduceInference() | cases.AggregateReduceInference():
             return {"f": (case.batch, case.out_channels, case.grid, case.grid)}
+        case cases.DenseForward():
+            return {"y": (case.batch, case.outputs)}
+        case cases.DenseBackward():
+            weight = (case.outputs, case.features)
+            return {"dx": (case.batch, case.features), "dweight": weight, "dbias": (case.outputs,)}
     raise TypeError(f"maam.bench: no kernel alone for {type(case).__name__}")
 
 
@@ -61,6 +67,8 @@ def _arguments(case: Case) -> tuple[str, list[str]]:
             return "AggregateReduceInference", ["alpha", *_REDUCE, *(f"a{i}" for i in range(case.agents))]
         case cases.ReduceInference():
             return "ReduceInference", [*_REDUCE, "g"]
+        case cases.DenseForward():
+            return "DenseForward", ["no relu", "x", "weight", "bias"]
     raise TypeError(f"maam.bench: no kernel alone for {type(case).__name__}")
 
 
@@ -75,6 +83,21 @@ def kernel(case: Case, inputs: Arrays) -> Prepared:
     symbol, names = _arguments(case)
     results = buffers.results
     launch = _launcher(symbol, [buffers.inputs[name] for name in names], list(results.values()))
+    return _prepared(results, launch)
+
+
+def dense_gradients(case: cases.DenseBackward, inputs: Arrays) -> Prepared:
+    """Both kernels of a dense layer's backward pass."""
+    buffers = _buffers(case, inputs)
+    x, weight, dy = (buffers.inputs[name] for name in ("x", "weight", "dy"))
+    results = buffers.results
+    by_input = _launcher("DenseInputGradient", [weight, dy], [results["dx"]])
+    by_parameters = _launcher("DenseParameterGradients", [x, dy], [results["dweight"], results["dbias"]])
+
+    def launch() -> None:
+        by_input()
+        by_parameters()
+
     return _prepared(results, launch)
 
 
