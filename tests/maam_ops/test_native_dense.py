@@ -5,7 +5,7 @@ import pytest
 
 from . import native
 from .dense_case import DenseCase
-from .native import Array, capped
+from .native import EPSILON, Array, assert_close, capped, launch
 
 ISAS = native.isas("dense_segment")
 
