@@ -85,7 +85,7 @@ class AgentBlockCase:
         return [self.array(values) for values in (weight, *vectors)]
 
     def forward(self):
-        batch, inputs, height, width = self.x.data.shape
+        batch, _, height, width = self.x.data.shape
         blocks, taps = -(-self.channels // BLOCK), self.first[0].data[0].size
         a = Array.poisoned(self.da.data.shape, "float32", self.offset)
         self.saved = [
