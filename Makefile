@@ -5,13 +5,53 @@ BIN := $(VENV)/bin
 CXX_FILES = $(shell git ls-files '*.h' '*.cc' '*.cpp' '*.inc')
 NATIVE := $(wildcard csrc/*.cc csrc/*.h csrc/*/*) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test verify fuzz sanitize aarch64 compat audit bench lint format clean
 
 demo: $(VENV)/train.installed
 	$(BIN)/maam compare
 
 test: $(VENV)/test.installed
 	$(BIN)/python -m pytest tests
+
+# All of docs/verification.md, an hour; `make test` takes a share of it.
+verify: $(VENV)/verify.installed
+	$(BIN)/python -m tests.verify
+
+# make fuzz CASES=1000000 SECONDS=600: random cases of every operator, then so long for each reader of files.
+CASES ?= 100000
+SECONDS ?= 60
+READERS := cifar10-binary cifar10-python checkpoint checkpoint-meta recipe
+fuzz: $(VENV)/fuzz.installed
+	$(BIN)/python -m tests.verify.fuzz --cases $(CASES)
+	for reader in $(READERS); do $(BIN)/python -m tests.verify.readers $$reader --seconds $(SECONDS) || exit 1; done
+
+# The kernels in a process of their own, which reads its requests from the tests.
+RUN_KERNEL_TESTS = $(BIN)/python -m pytest tests/verify tests/maam_ops/test_native_*.py -q
+build/%/maam_ops_runner: $(VENV)/verify.installed FORCE
+	$(BIN)/cmake -S . -B build/$* -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DMAAM_OPS_RUNNER=ON $(CMAKE_FLAGS)
+	$(BIN)/cmake --build build/$*
+FORCE:
+
+sanitize: sanitize-address sanitize-undefined sanitize-thread
+sanitize-%:
+	$(MAKE) build/$*/maam_ops_runner CMAKE_FLAGS=-DMAAM_OPS_SANITIZE=$*
+	MAAM_OPS_TEST_RUNNER='$(CURDIR)/build/$*/maam_ops_runner --place=heap --callers=$(if $(filter thread,$*),3,1)' \
+		$(RUN_KERNEL_TESTS) -k 'not larger_than_the_cache and not past_the_cache'
+
+# On Debian: apt-get install g++-aarch64-linux-gnu qemu-user-static
+aarch64:
+	$(MAKE) build/aarch64/maam_ops_runner CMAKE_FLAGS='-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+		-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++'
+	QEMU_LD_PREFIX=/usr/aarch64-linux-gnu \
+	MAAM_OPS_TEST_RUNNER='qemu-aarch64-static $(CURDIR)/build/aarch64/maam_ops_runner' \
+		$(RUN_KERNEL_TESTS) -k 'not larger_than_the_cache and not past_the_cache'
+
+# Every supported MindSpore on every supported Python that is here; writes docs/compat.md.
+compat:
+	$(PYTHON) -m tests.verify.compat
+
+audit: $(VENV)/verify.installed
+	$(BIN)/pip-audit --skip-editable --desc
 
 bench: $(VENV)/bench.installed
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from google.protobuf.message import DecodeError
 from mindspore import Parameter, Tensor
+from mindspore.train import checkpoint_pb2
 
 from .errors import MaamError
 from .files import atomic_path
@@ -19,6 +22,9 @@ from .files import atomic_path
 _META = "maam"
 # How MindSpore ends a checkpoint saved with crc_check=True: this tag and ten big-endian bytes of CRC-32.
 _CRC_TAG, _CRC_BYTES = b"crc_num", 10
+# Bytes of an element, by MindSpore's name of its type.
+_WIDTHS = {f"{kind}{bits}": bits // 8 for kind in ("Int", "UInt", "Float") for bits in (8, 16, 32, 64)}
+_WIDTHS |= {"BFloat16": 2, "Bool": 1}
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ def load(path: str | Path) -> Checkpoint:
     if path.suffix != ".ckpt":
         raise MaamError(f"checkpoint {path}: got suffix {path.suffix!r}, expected '.ckpt'")
     checked = _check_crc(path)
+    _check_sizes(path, checked)
     try:
         parameters = ms.load_checkpoint(str(path))
     except (ValueError, TypeError, RuntimeError) as error:
@@ -96,7 +103,45 @@ def load(path: str | Path) -> Checkpoint:
     meta = parameters.pop(_META, None)
     if meta is not None and not checked:
         raise MaamError(f"checkpoint {path}: damaged (it was cut off); use another copy")
-    return Checkpoint(path, parameters, None if meta is None else json.loads(meta.asnumpy().tobytes()))
+    return Checkpoint(path, parameters, None if meta is None else _decoded(path, meta.asnumpy().tobytes()))
+
+
+def _decoded(path: Path, text: bytes) -> dict[str, Any]:
+    """The meta entry, which is JSON and names at least the settings and the data of a run."""
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MaamError(f"checkpoint {path}: its entry {_META!r} is not JSON; use another copy") from error
+    kinds = {"config": dict, "data": str}
+    if not isinstance(meta, dict) or not all(isinstance(meta.get(name), kind) for name, kind in kinds.items()):
+        raise MaamError(f"checkpoint {path}: its entry {_META!r} lacks 'config' or 'data'; it is of another program")
+    return meta
+
+
+def _check_sizes(path: Path, checked: bool) -> None:
+    """Raise unless every entry holds as many bytes as its shape takes.
+
+    MindSpore copies them unseen, past the end of the one or the other.
+    """
+    content = path.read_bytes()
+    entries = checkpoint_pb2.Checkpoint()
+    try:
+        entries.ParseFromString(content[: -len(_CRC_TAG) - _CRC_BYTES] if checked else content)
+    except DecodeError as error:
+        raise MaamError(f"checkpoint {path}: damaged, or not a checkpoint; use another copy") from error
+    sizes: dict[str, int] = {}  # a large entry comes in several pieces, one after the other
+    for i, entry in enumerate(entries.value):
+        tensor = entry.tensor
+        sizes[entry.tag] = sizes.get(entry.tag, 0) + len(tensor.tensor_content)
+        if i + 1 < len(entries.value) and entries.value[i + 1].tag == entry.tag:
+            continue
+        dims = [] if list(tensor.dims) == [0] else list(tensor.dims)
+        width = _WIDTHS.get(tensor.tensor_type)
+        if width is None or min(dims, default=0) < 0 or sizes.pop(entry.tag) != math.prod(dims) * width:
+            kind = f"{tensor.tensor_type or 'nothing'} {tuple(dims)}"
+            raise MaamError(
+                f"checkpoint {path}: damaged (the bytes of {entry.tag!r} are not a {kind}); use another copy"
+            )
 
 
 def _check_crc(path: Path) -> bool:

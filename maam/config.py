@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import MaamError
@@ -92,3 +92,24 @@ class TrainConfig:
         if not holds:
             label = name.replace("_", " ") if name == "weight_decay" else name
             raise MaamError(f"{label} must be {expected}, got {getattr(self, name)}")
+
+
+def from_settings(settings: Any) -> TrainConfig:
+    """The configuration of settings by name, as they come out of a file.
+
+    Raises:
+        MaamError: they are none, or one is unknown, of a wrong type or out of range; it is named.
+    """
+    if not isinstance(settings, dict):
+        raise MaamError(f"train is {settings!r}, expected settings by name")
+    default = TrainConfig()
+    known = [entry.name for entry in fields(TrainConfig)]
+    for name, value in settings.items():
+        if name not in known:
+            raise MaamError(f"unknown setting {name!r}; the settings are {', '.join(known)}")
+        usual = getattr(default, name)
+        kind = int if usual is None else type(usual)
+        fits = type(value) is kind or (kind is float and type(value) is int) or (usual is None and value is None)
+        if not fits:
+            raise MaamError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    return TrainConfig(**settings)

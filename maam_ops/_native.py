@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import itertools
 import linecache
+import os
+import re
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +21,7 @@ from mindspore.ops import CustomRegOp, DataType
 LIBRARY = Path(__file__).with_name("libmaam_ops.so")
 _GENERATED = str(Path(__file__).with_name("_generated.py"))
 _NUMBERS = itertools.count()
+_IDENTITY = re.compile(rb"maam_ops build ([0-9a-f]{64})")
 HOW_TO_BUILD = "install a C++20 compiler (g++ 10 or newer) and reinstall: pip install --force-reinstall --no-deps ."
 
 
@@ -27,12 +32,44 @@ def core() -> ModuleType:
         raise ImportError(
             f"maam_ops was installed without its native kernels ({LIBRARY.name} is missing): {HOW_TO_BUILD}"
         )
+    module = importlib.util.find_spec("maam_ops._core")
+    if module is None or module.origin is None:
+        raise ImportError(f"{LIBRARY.parent} lacks _core for this Python: {HOW_TO_BUILD}")
+    check_libraries(LIBRARY, Path(module.origin))
     return importlib.import_module("maam_ops._core")
+
+
+def check_libraries(kernels: Path, module: Path) -> None:
+    """Raise ImportError unless both files lie in one folder, belong together, and are not open to everybody's writes.
+
+    Nothing is loaded for it: a library runs code as soon as it is.
+    """
+    if module.resolve().parent != kernels.resolve().parent:
+        raise ImportError(f"{module} is not in the folder of {kernels}, where alone kernels are loaded from")
+    for path in (kernels, module):
+        if path.stat().st_mode & stat.S_IWOTH:
+            raise ImportError(f"{path} can be written by every user of this machine: chmod o-w {path}")
+    builds = [_IDENTITY.search(path.read_bytes()) for path in (kernels, module)]
+    if None in builds or builds[0][1] != builds[1][1]:
+        raise ImportError(f"{kernels.name} and {module.name} were not built together: {HOW_TO_BUILD}")
+
+
+def _forbidden() -> str | None:
+    """Why MindSpore may not open the library: MS_CUSTOM_AOT_WHITE_LIST names the only folder it may open any from."""
+    allowed = os.environ.get("MS_CUSTOM_AOT_WHITE_LIST")
+    if allowed is None:
+        return None
+    folder = os.path.realpath(allowed)
+    if os.path.commonpath([os.path.realpath(LIBRARY), folder]) == folder:
+        return None
+    return f"MS_CUSTOM_AOT_WHITE_LIST allows libraries in {folder} alone; set it to {LIBRARY.parent}, or to a parent"
 
 
 @functools.cache
 def missing_reason(symbols: tuple[str, ...]) -> str | None:
     """Why these entry points of the library cannot be used, or None where they can."""
+    if (reason := _forbidden()) is not None:
+        return reason
     try:
         missing = sorted(set(symbols) - set(core().functions()))
     except ImportError as error:

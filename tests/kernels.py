@@ -47,13 +47,14 @@ class Runner:
         outputs: Sequence[np.ndarray],
         dtypes: Sequence[str],
         repeats: int = 1,
+        updated: Sequence[int] = (),
     ) -> None:
         lines = [f"launch {function} {len(inputs)} {len(outputs)} {repeats}"]
-        for array, dtype in zip([*inputs, *outputs], dtypes, strict=True):
-            lines.append(" ".join(map(str, (dtype, array.itemsize, array.ndim, *array.shape))))
+        for i, (array, dtype) in enumerate(zip([*inputs, *outputs], dtypes, strict=True)):
+            lines.append(" ".join(map(str, (dtype, int(i in updated), array.itemsize, array.ndim, *array.shape))))
         answer = self._ask("\n".join(lines), b"".join(np.ascontiguousarray(array).tobytes() for array in inputs))
         at = 0
-        for array in outputs:
+        for array in [*(inputs[i] for i in updated), *outputs]:
             array[...] = np.frombuffer(answer, array.dtype, array.size, at).reshape(array.shape)
             at += array.nbytes
 

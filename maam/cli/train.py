@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import CHECKPOINT_NAME, TrainConfig
+from ..config import CHECKPOINT_NAME, TrainConfig, from_settings
 from ..errors import MaamError
 from ..interrupt import held_interrupts
 from .common import BatchSize, Data, Impl, Overrides, Preset, Seed, TestImages, TrainImages, parse_overrides
@@ -135,7 +135,7 @@ def _resumed(context: typer.Context, resume: Path, options: dict[str, Any]) -> t
     source = load(resume / CHECKPOINT_NAME if resume.is_dir() else resume)
     if source.meta is None:
         raise MaamError(f"--resume {resume}: this checkpoint was not written by maam train")
-    return _resumed_config(context, TrainConfig(**source.meta["config"]), options), source, source.path.parent
+    return _resumed_config(context, from_settings(source.meta["config"]), options), source, source.path.parent
 
 
 def _resumed_config(context: typer.Context, saved: TrainConfig, options: dict[str, Any]) -> TrainConfig:

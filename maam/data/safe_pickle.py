@@ -7,6 +7,7 @@ they are given; every other name is refused.
 
 from __future__ import annotations
 
+import io
 import pickle
 from typing import Any, BinaryIO
 
@@ -69,7 +70,9 @@ for _core in ("numpy.core", "numpy._core"):
     _NAMES[f"{_core}.numeric", "_frombuffer"] = _array_from_buffer
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    """In Python: the compiled one allocates as many places for remembered objects as a damaged file says, gigabytes."""
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _NAMES[module, name]
@@ -87,7 +90,8 @@ def load(stream: BinaryIO) -> Any:
         pickle.UnpicklingError: anything but containers, numbers, text, bytes and uint8/int32/int64 arrays.
     """
     try:
-        value = _Unpickler(stream, encoding="bytes").load()
+        # From memory, where a read cannot reserve more than there is.
+        value = _Unpickler(io.BytesIO(stream.read()), encoding="bytes").load()
     except pickle.UnpicklingError:
         raise
     # A damaged pickle can raise nearly anything: its opcodes index stacks and allocate as the file says.

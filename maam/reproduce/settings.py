@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import TrainConfig
+from ..config import TrainConfig, from_settings
 from ..errors import MaamError
 
 RUNS = Path(__file__).parent / "runs"
@@ -110,15 +110,9 @@ def _read_run(path: Path) -> Run:
 
 
 def _training(path: Path, settings: Any) -> TrainConfig:
-    known = [field.name for field in fields(TrainConfig)]
-    if not isinstance(settings, dict):
-        raise MaamError(f"{path}: train is {settings!r}, expected settings by name")
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise MaamError(f"{path}: unknown setting {unknown[0]!r}; the settings are {', '.join(known)}")
     try:
-        return TrainConfig(**settings)
-    except (MaamError, TypeError) as error:
+        return from_settings(settings)
+    except MaamError as error:
         raise MaamError(f"{path}: {error}") from error
 
 
@@ -131,7 +125,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MaamError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise MaamError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise MaamError(f"{path}: got {type(content).__name__}, expected settings by name")

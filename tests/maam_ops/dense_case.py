@@ -1,4 +1,4 @@
-"""Random operands of the dense layer and what NumPy says its result is."""
+"""Random operands of the dense layer, forward and backward, and what NumPy says its results are."""
 
 from __future__ import annotations
 
@@ -30,3 +30,38 @@ class DenseCase:
         magnitude = np.abs(x) @ np.abs(weight).T + np.abs(bias)
         bound = EPSILON["float32"] * (np.sqrt(x.shape[1]) / 4 + 8) * magnitude
         assert_close(self.run().values, np.maximum(y, 0) if self.relu else y, bound, "y")
+
+
+class DenseGradientCase:
+    """x, W, dy and, where ReLU was fused, a y with zeros and a NaN in it."""
+
+    def __init__(self, batch, inputs, outputs, *, relu=True, offset=0, seed=0):
+        rng = np.random.default_rng([seed, batch, inputs, outputs])
+        self.offset = offset
+        self.x = Array(rng.standard_normal((batch, inputs)), "float32", offset)
+        self.weight = Array(rng.standard_normal((outputs, inputs)), "float32", offset)
+        self.dy = Array(rng.standard_normal((batch, outputs)), "float32", offset)
+        y = np.maximum(rng.standard_normal((batch, outputs)), 0)
+        if y.size > 1:
+            y.flat[-1] = np.nan
+        self.y = [Array(y, "float32", offset)] if relu else []
+
+    def run(self):
+        results = [Array.poisoned(a.data.shape, "float32", self.offset) for a in (self.x, self.weight)]
+        results.append(Array.poisoned(self.dy.data.shape[-1:], "float32", self.offset))
+        launch("DenseInputGradient", [self.weight, self.dy, *self.y], results[:1])
+        launch("DenseParameterGradients", [self.x, self.dy, *self.y], results[1:])
+        return results
+
+    def check(self):
+        with np.errstate(invalid="ignore"):
+            dy = np.where(self.y[0].values > 0, self.dy.values, 0) if self.y else self.dy.values
+        batch, outputs = dy.shape
+        rows = [
+            ("dx", dy @ self.weight.values, np.abs(dy) @ np.abs(self.weight.values), outputs),
+            ("dW", dy.T @ self.x.values, np.abs(dy).T @ np.abs(self.x.values), batch),
+            ("db", dy.sum(0), np.abs(dy).sum(0), batch),
+        ]
+        for got, (name, expected, magnitude, length) in zip(self.run(), rows, strict=True):
+            bound = EPSILON["float32"] * (np.sqrt(length) + 4) * magnitude
+            assert_close(got.values, expected, bound, name)

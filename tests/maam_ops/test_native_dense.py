@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from . import native
-from .dense_case import DenseCase
-from .native import EPSILON, Array, assert_close, capped, launch
+from .dense_case import DenseCase, DenseGradientCase
+from .native import Array, capped
 
 ISAS = native.isas("dense_segment")
 
@@ -92,47 +92,12 @@ def test_bad_arguments_are_named(change, message):
         case.run()
 
 
-class GradientCase:
-    """x, W, dy and, where ReLU was fused, a y with zeros and a NaN in it."""
-
-    def __init__(self, batch, inputs, outputs, *, relu=True, offset=0):
-        rng = np.random.default_rng([batch, inputs, outputs])
-        self.offset = offset
-        self.x = Array(rng.standard_normal((batch, inputs)), "float32", offset)
-        self.weight = Array(rng.standard_normal((outputs, inputs)), "float32", offset)
-        self.dy = Array(rng.standard_normal((batch, outputs)), "float32", offset)
-        y = np.maximum(rng.standard_normal((batch, outputs)), 0)
-        if y.size > 1:
-            y.flat[-1] = np.nan
-        self.y = [Array(y, "float32", offset)] if relu else []
-
-    def run(self):
-        results = [Array.poisoned(a.data.shape, "float32", self.offset) for a in (self.x, self.weight)]
-        results.append(Array.poisoned(self.dy.data.shape[-1:], "float32", self.offset))
-        launch("DenseInputGradient", [self.weight, self.dy, *self.y], results[:1])
-        launch("DenseParameterGradients", [self.x, self.dy, *self.y], results[1:])
-        return results
-
-    def check(self):
-        with np.errstate(invalid="ignore"):
-            dy = np.where(self.y[0].values > 0, self.dy.values, 0) if self.y else self.dy.values
-        batch, outputs = dy.shape
-        rows = [
-            ("dx", dy @ self.weight.values, np.abs(dy) @ np.abs(self.weight.values), outputs),
-            ("dW", dy.T @ self.x.values, np.abs(dy).T @ np.abs(self.x.values), batch),
-            ("db", dy.sum(0), np.abs(dy).sum(0), batch),
-        ]
-        for got, (name, expected, magnitude, length) in zip(self.run(), rows, strict=True):
-            bound = EPSILON["float32"] * (np.sqrt(length) + 4) * magnitude
-            assert_close(got.values, expected, bound, name)
-
-
 @pytest.mark.parametrize("isa", native.isas("dense_product"))
 @pytest.mark.parametrize("batch", [0, 1, 3, 7, 8, 9, 64, 257, 520])
 @pytest.mark.parametrize("inputs, outputs", [(1, 1), (15, 3), (47, 8), (49, 9), (100, 10), (300, 260)])
 def test_gradients_around_blocks(isa, batch, inputs, outputs):
     with capped(isa):
-        GradientCase(batch, inputs, outputs, relu=batch % 2 == 1, offset=batch % 5).check()
+        DenseGradientCase(batch, inputs, outputs, relu=batch % 2 == 1, offset=batch % 5).check()
 
 
 @pytest.mark.parametrize("isa", native.isas("dense_product"))
@@ -140,13 +105,13 @@ def test_gradients_around_blocks(isa, batch, inputs, outputs):
 def test_gradients_past_the_cache(isa, offset):
     """Results of more than 16 MiB, with rows that begin at a cache line, behind one, and never at one."""
     with capped(isa):
-        GradientCase(2, 32 * 1024, 128, offset=offset).check()
+        DenseGradientCase(2, 32 * 1024, 128, offset=offset).check()
 
 
 @pytest.mark.parametrize("isa", native.isas("dense_product"))
 def test_gradients_have_the_same_bits_for_any_number_of_threads(isa):
     with capped(isa):
-        for case in (GradientCase(70, 2001, 300), GradientCase(2, 32 * 1024, 128, offset=4)):
+        for case in (DenseGradientCase(70, 2001, 300), DenseGradientCase(2, 32 * 1024, 128, offset=4)):
             seen = set()
             for n in (1, 2, 16):
                 with native.threads(n):
@@ -169,7 +134,7 @@ def test_gradients_have_the_same_bits_for_any_number_of_threads(isa):
     ],
 )
 def test_bad_arguments_of_gradients_are_named(change, message):
-    case = GradientCase(2, 10, 3)
+    case = DenseGradientCase(2, 10, 3)
     change(case)
     with pytest.raises(ValueError, match=message):
         case.run()

@@ -14,11 +14,15 @@ from typing import Protocol
 import numpy as np
 
 from tests.maam_ops import native, oracle
+from tests.maam_ops.adam_case import AdamCase
+from tests.maam_ops.agent_block_case import AgentBlockCase
 from tests.maam_ops.aggregate_case import AggregateCase
-from tests.maam_ops.dense_case import DenseCase
-from tests.maam_ops.maam_case import MaamCase, conv_same
+from tests.maam_ops.cross_entropy_case import CrossEntropyCase
+from tests.maam_ops.dense_case import DenseCase, DenseGradientCase
+from tests.maam_ops.maam_case import EPS, MaamCase, conv_same
+from tests.maam_ops.maam_deep_case import MAX_BOUND, MaamDeepCase
 from tests.maam_ops.maam_training_case import BatchNorm, MaamTrainingCase, first_largest
-from tests.maam_ops.native import Array
+from tests.maam_ops.native import Array, assert_close
 from tests.maam_ops.reduce_case import ReduceCase
 
 from .draw import Draw
@@ -110,29 +114,92 @@ def _maam_training(draw: Draw, dtype: str) -> MaamTrainingCase:
         draw.seed += 1
 
 
+def _normalised(x: np.ndarray, operands: list[Array]) -> np.ndarray:
+    weight, gamma, beta = (operand.values for operand in operands[:3])
+    return BatchNorm(conv_same(x, weight), gamma, beta, EPS).y
+
+
+def _clear_pool(y: np.ndarray) -> bool:
+    """Whether no pixel that a 2x2 max-pool looks at is near another of its window, or near 0."""
+    batch, channels, height, width = y.shape
+    windows = y[:, :, : height // 2 * 2, : width // 2 * 2].reshape(batch, channels, height // 2, 2, width // 2, 2)
+    values = np.sort(windows.transpose(0, 1, 2, 4, 3, 5).reshape(-1, 4))
+    return np.abs(values).min() > MARGIN and np.diff(values).min() > MARGIN
+
+
 def _decided(case: MaamTrainingCase) -> bool:
     """Whether no rounding can decide which pixel a max-pool takes, or whether a ReLU lets it pass."""
+    agents = [_normalised(case.x.values, branch) for branch in case.branches]
+    if not all(map(_clear_pool, agents)):
+        return False
+    g = oracle.aggregate(case.alpha.values, [first_largest(y)[0] for y in agents])
+    return np.abs(_normalised(g, case.reduce)).min() > MARGIN
 
-    def normalised(x, operands):
-        weight, gamma, beta = (operand.values for operand in operands[:3])
-        return BatchNorm(conv_same(x, weight), gamma, beta, case.eps.values[0]).y
 
-    agents = []
-    for branch in case.branches:
-        y = normalised(case.x.values, branch)
-        batch, channels, height, width = y.shape
-        windows = y[:, :, : height // 2 * 2, : width // 2 * 2].reshape(batch, channels, height // 2, 2, width // 2, 2)
-        values = np.sort(windows.transpose(0, 1, 2, 4, 3, 5).reshape(-1, 4))
-        if np.abs(values).min() < MARGIN or np.diff(values).min() < MARGIN:
-            return False
-        agents.append(first_largest(y)[0])
-    g = oracle.aggregate(case.alpha.values, agents)
-    return np.abs(normalised(g, case.reduce)).min() > MARGIN
+class SmallAgentBlock(AgentBlockCase):
+    """Its gradients are few numbers, sums that cancel by chance: their own size is a poor measure of their terms."""
+
+    def check(self, scale=30.0):
+        return super().check(scale)
+
+
+def _agent_block(draw: Draw, dtype: str) -> AgentBlockCase:
+    while True:
+        # Behind a normalisation the size of a weight counts nothing: with a single one its gradient is all rounding.
+        images = 2, draw.pick((2, 3, 4)), draw.pick(range(4, 12)), draw.pick(range(4, 12))
+        case = SmallAgentBlock(images, draw.size(6), draw.size(6), offset=draw.offset(), seed=draw.seed)
+        y = _normalised(case.x.values, case.first)
+        if np.abs(y).min() > MARGIN and _clear_pool(_normalised(np.maximum(y, 0), case.second)):
+            return case
+        draw.seed += 1
+
+
+class SmallMaamDeep(MaamDeepCase):
+    """The largest error alone, beside the largest result: of few numbers the mean square says little."""
+
+    def check(self):
+        expected = self.expected()
+        assert_close(self.run().values, expected, MAX_BOUND * np.abs(expected).max(initial=0) + 1e-6, "F")
+
+
+def _maam_deep(draw: Draw, dtype: str) -> MaamDeepCase:
+    height, width = draw.image(400)
+    kernels = [draw.pick((1, 3, 3)) for _ in range(draw.pick((2, 3, 3, 4)))]
+    images = draw.size(3), draw.size(4), max(2, height), max(2, width)
+    return SmallMaamDeep(images, draw.size(20), draw.size(20), draw.size(20), kernels, offset=draw.offset(),
+                        seed=draw.seed)  # fmt: skip
+
+
+def _dense_gradients(draw: Draw, dtype: str) -> DenseGradientCase:
+    case = DenseGradientCase(draw.size(300), draw.size(300), draw.size(300), relu=draw.pick((True, False)),
+                             offset=draw.offset(), seed=draw.seed)  # fmt: skip
+    case.x, case.dy = _redraw(draw, case.x), _redraw(draw, case.dy)
+    return case
+
+
+def _cross_entropy(draw: Draw, dtype: str) -> CrossEntropyCase:
+    rows, classes = draw.size(300), draw.size(1100)
+    ignored = np.flatnonzero(draw.rng.random(rows) < draw.pick((0, 0, 0.3)))[1:]
+    case = CrossEntropyCase(rows, classes, dtype, smoothing=draw.pick((0, 0, 0.1, 0.25)), offset=draw.offset(),
+                            ignored=ignored, seed=draw.seed)  # fmt: skip
+    case.logits = _redraw(draw, case.logits)
+    return case
+
+
+def _adam(draw: Draw, dtype: str) -> AdamCase:
+    sizes = [draw.size(3000) for _ in range(draw.size(6))]
+    return AdamCase(*sizes, nesterov=draw.pick((True, False)), scale=draw.pick((1.0, 0.5)), offset=draw.offset(),
+                    seed=draw.seed)  # fmt: skip
 
 
 def _few_zeros(case: ReduceCase) -> ReduceCase:
     """Moved up, so that the ReLU leaves most of F."""
     case.beta = case.vector(np.abs(case.beta.values) + 2)
+    return case
+
+
+def _lifted(case: MaamDeepCase) -> MaamDeepCase:
+    case.reduce[2] = case.array(case.reduce[2].values + 3)
     return case
 
 
@@ -177,6 +244,30 @@ OPERATORS = (
         lambda _: DenseCase(20, 9001, 30),
     ),
     Operator(
+        "dense_gradients",
+        "dense_product",
+        ("float32",),
+        _dense_gradients,
+        lambda _: DenseGradientCase(13, 333, 10, offset=1),
+        lambda _: DenseGradientCase(70, 2001, 300),
+    ),
+    Operator(
+        "cross_entropy",
+        "cross_entropy",
+        native.DTYPES,
+        _cross_entropy,
+        lambda dtype: CrossEntropyCase(50, 10, dtype, smoothing=0.1, offset=1),
+        lambda dtype: CrossEntropyCase(9000, 10, dtype, ignored=range(0, 9000, 7)),
+    ),
+    Operator(
+        "adam",
+        "adam_update",
+        ("float32",),
+        _adam,
+        lambda _: AdamCase(1000, 3, offset=1),
+        lambda _: AdamCase(200_001, 3, 70_000),
+    ),
+    Operator(
         "maam",
         "maam_inference",
         ("float32",),
@@ -191,6 +282,22 @@ OPERATORS = (
         _maam_training,
         lambda _: _plain_training(),
         lambda _: MaamTrainingCase((5, 3, 34, 30), offset=3),
+    ),
+    Operator(
+        "maam_deep",
+        "maam_deep_inference",
+        ("float32",),
+        _maam_deep,
+        lambda _: _lifted(MaamDeepCase((3, 3, 17, 18), offset=1)),
+        lambda _: MaamDeepCase((5, 3, 34, 30), offset=3),
+    ),
+    Operator(
+        "agent_block",
+        "agent_block_forward",
+        ("float32",),
+        _agent_block,
+        lambda _: AgentBlockCase((2, 3, 9, 10), channels=32, offset=1),
+        lambda _: AgentBlockCase((5, 3, 34, 30), offset=3),
     ),
 )
 

@@ -8,6 +8,7 @@ rounded once to their type; zeros of either sign are equal.
 import numpy as np
 import pytest
 
+from tests.kernels import needs_this_process
 from tests.maam_ops import native
 from tests.maam_ops.aggregate_case import AggregateCase
 from tests.maam_ops.dense_case import DenseCase
@@ -183,6 +184,7 @@ def test_whole_module(dtype, isa, kernels, equal, size):
         assert_exact(case.run(), expected, "F")
 
 
+@needs_this_process
 def test_ascend_emulator():
     """The Ascend C operators on the emulator, with the same operands."""
     emulated = pytest.importorskip("tests.ascend.emulated")
@@ -206,6 +208,7 @@ def test_ascend_emulator():
                 np.testing.assert_array_equal(emulated.to_float64(da[k], dtype), w[k] * dg)
 
 
+@needs_this_process
 @pytest.mark.parametrize("impl", ["native", "reference", "akg"])
 @pytest.mark.parametrize("equal", [1, 2])
 def test_implementations_in_mindspore(impl, equal, pynative):

@@ -2,12 +2,15 @@
 
 import datetime
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.kernels import needs_this_process
 from tests.maam_ops import native
 
-from . import fuzz
+from . import fuzz, readers
 
 
 def test_random_cases(full, record_property):
@@ -31,3 +34,33 @@ def test_a_failure_names_the_line_that_replays_it():
         list(fuzz.run(1, first=5, cases=10))
     assert raised.value.__cause__ is not None
     assert len(list(fuzz.run(1, first=5, cases=1))) == 1
+
+
+@needs_this_process
+@pytest.mark.parametrize("name", readers.READERS)
+def test_damaged_files_are_refused_in_words(name, full, record_property):
+    pytest.importorskip("mindspore")
+    if name == "recipe":
+        pytest.importorskip("yaml")
+    reader = readers.READERS[name]
+    rng = np.random.default_rng(1)
+    valid = reader.valid()
+    assert all(readers.accepts_or_refuses(reader, data) for data in valid)
+    count = (20_000 if full else 300) // (10 if name == "checkpoint" else 1)
+    for number in range(count):
+        data = readers.damaged(valid[number % len(valid)], rng)
+        try:
+            readers.accepts_or_refuses(reader, data)
+        except Exception as error:
+            Path(f"damaged-{name}").write_bytes(data)
+            raise AssertionError(f"{name}: file {number}, kept as {Path.cwd()}/damaged-{name}: {error!r}") from error
+    record_property("calls", count)
+
+
+@needs_this_process
+@pytest.mark.parametrize("name", readers.READERS)
+def test_nothing_and_noise_are_refused(name):
+    pytest.importorskip("mindspore")
+    reader = readers.READERS[name]
+    for data in (b"", b"\0", b"\xff" * 100, b"{}", b"[]", b"null", b"[" * 100_000, b"\x80\x04."):
+        assert not readers.accepts_or_refuses(reader, data)

@@ -236,6 +236,7 @@ def test_the_comparator():
         assert_close(one, one, np.nan, "x")
 
 
+@needs_this_process
 def test_the_public_comparator(pynative):
     """maam_ops.compare tells NaN, shape and dtype from an error."""
     ms = pytest.importorskip("mindspore")

@@ -112,6 +112,7 @@ def test_one_element_a_channel_is_refused_in_training(dtype, branches):
         case.training()
 
 
+@needs_this_process
 @pytest.mark.parametrize("impl", ["native", "reference", "akg"])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_every_implementation_refuses_it(impl, mixed, pynative):

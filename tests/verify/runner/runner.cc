@@ -3,11 +3,13 @@
 //
 //     runner [--place=end|begin|heap] [--callers=N]
 //
-// A request is a line; `launch FUNCTION INPUTS OUTPUTS REPEATS` is followed by a line `DTYPE RANK EXTENTS...` for each
-// parameter and by the bytes of the inputs. The answer is `ok BYTES` or `error BYTES`, and so many bytes.
+// A request is a line; `launch FUNCTION INPUTS OUTPUTS REPEATS` is followed by a line `DTYPE UPDATED BYTES RANK
+// EXTENTS...` for each parameter (UPDATED: an input that the operator overwrites, 0 or 1; BYTES: of an element) and by
+// the bytes of the inputs. The answer is `ok BYTES`, `error BYTES` or `fault BYTES`, and so many bytes.
 #include <malloc.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <iostream>
@@ -66,6 +68,7 @@ void OnFault(int, siginfo_t* info, void*) {
 
 struct Parameter {
   std::string dtype;
+  bool updated = false;
   std::vector<int64_t> shape;
   int64_t bytes = 0;
 };
@@ -76,7 +79,7 @@ Parameter ReadParameter() {
   std::string line;
   std::getline(std::cin, line);
   std::istringstream text(line);
-  text >> parameter.dtype >> parameter.bytes >> rank;
+  text >> parameter.dtype >> parameter.updated >> parameter.bytes >> rank;
   parameter.shape.resize(rank);
   for (int64_t& extent : parameter.shape) {
     text >> extent;
@@ -140,29 +143,35 @@ void Launch(std::istringstream& request) {
   for (size_t i = 0; i < inputs; ++i) {
     buffers.emplace_back(place, parameters[i].bytes);
     std::cin.read(buffers[i].Data(), parameters[i].bytes);
+    if (parameters[i].updated) continue;
     sent.append(buffers[i].Data(), parameters[i].bytes);
     buffers[i].ForbidWrites();
   }
   const auto found = maam::AotFunctions().find(running);
   if (found == maam::AotFunctions().end()) return Answer("error", "no entry point " + running);
   std::vector<Call> calls;
-  for (int i = 0; i < callers; ++i) calls.emplace_back(parameters, buffers);
+  const bool updates = std::any_of(parameters.begin(), parameters.end(), [](const Parameter& p) { return p.updated; });
+  const int together = updates ? 1 : callers;  // what is updated belongs to one caller at a time
+  for (int i = 0; i < together; ++i) calls.emplace_back(parameters, buffers);
   std::vector<std::thread> threads;
   for (const Buffer& buffer : buffers) live.push_back(&buffer);
   for (const Buffer& buffer : calls[0].Outputs()) live.push_back(&buffer);
-  for (int i = 1; i < callers; ++i) threads.emplace_back([&, i] { calls[i].Run(found->second, repeats); });
+  for (int i = 1; i < together; ++i) threads.emplace_back([&, i] { calls[i].Run(found->second, repeats); });
   calls[0].Run(found->second, repeats);
   for (std::thread& thread : threads) thread.join();
   live.clear();
   if (!calls[0].error.empty()) return Answer("error", calls[0].error);
   std::string after;
-  for (const Buffer& buffer : buffers) after.append(buffer.Data(), buffer.Bytes());
+  std::string updated;
+  for (size_t i = 0; i < inputs; ++i) {
+    (parameters[i].updated ? updated : after).append(buffers[i].Data(), buffers[i].Bytes());
+  }
   if (after != sent) return Answer("fault", running + ": an input was written");
   const std::string results = calls[0].Results();
   for (const Call& call : calls) {
     if (call.Results() != results) return Answer("fault", running + ": callers at the same time got different bits");
   }
-  Answer("ok", results);
+  Answer("ok", updated + results);
 }
 
 std::string Kernels() {

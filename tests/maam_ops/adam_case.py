@@ -1,0 +1,60 @@
+"""Parameters, gradients and state of Adam, and what NumPy says the state becomes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .native import EPSILON, Array, assert_close, launch
+
+BETA1, BETA2, EPS, RATE = 0.9, 0.999, 1e-8, 1e-2
+
+
+class AdamCase:
+    """Parameters of these sizes; each step has gradients of its own."""
+
+    def __init__(self, *sizes, nesterov=False, scale=1.0, offset=0, seed=0):
+        self.rng = np.random.default_rng([seed, *sizes])
+        self.nesterov, self.scale = nesterov, scale
+        self.decay = [0.1 * (i % 3) for i in range(len(sizes))]
+        self.weights = [Array(self.rng.standard_normal(n), "float32", offset) for n in sizes]
+        self.m = [Array(np.zeros(n), "float32", offset) for n in sizes]
+        self.v = [Array(np.zeros(n), "float32", offset) for n in sizes]
+        self.gradients = [Array(self.rng.standard_normal(n), "float32", offset) for n in sizes]
+        self.powers = [Array([1.0], "float32"), Array([1.0], "float32")]
+        self.step = Array([0], "int32")
+
+    def run(self):
+        constants = Array([BETA1, BETA2, EPS, self.scale, self.nesterov], "float32")
+        read = [constants, Array(self.decay, "float32"), Array([RATE], "float32")]
+        written = [*self.powers, self.step, *self.weights, *self.m, *self.v]
+        for array in written:
+            array.updated = True
+        launch("AdamUpdate", [*read, *written, *self.gradients], [Array.poisoned((1,), "float32")])
+
+    def state(self):
+        return [a.values.copy() for a in (*self.weights, *self.m, *self.v)]
+
+    def check(self, steps=2):
+        """State after some steps, from moments of zero."""
+        start = [a.values.copy() for a in self.weights]
+        expected = truth(self, start, [0.0 * w for w in start], [0.0 * w for w in start], steps)
+        for _ in range(steps):
+            self.run()
+        for got, value in zip(self.state(), expected, strict=True):
+            # 1 - beta2 as float32 has 24 - 10 bits: its rounding is that of every implementation in float32.
+            bound = 4e-4 * np.abs(value) + 64 * EPSILON["float32"]
+            assert_close(got, value, bound, "the state")
+
+
+def truth(case, weights, m, v, steps):
+    """The same steps in float64, with the constants as float32 has them."""
+    beta1, beta2, eps, rate = (float(np.float32(c)) for c in (BETA1, BETA2, EPS, RATE))
+    for t in range(1, steps + 1):
+        for i, gradient in enumerate(case.gradients):
+            g = (gradient.values + float(np.float32(case.decay[i])) * weights[i]) * case.scale
+            m[i] = beta1 * m[i] + (1 - beta1) * g
+            v[i] = beta2 * v[i] + (1 - beta2) * g * g
+            direction = beta1 * m[i] + (1 - beta1) * g if case.nesterov else m[i]
+            corrected = rate * np.sqrt(1 - beta2**t) / (1 - beta1**t)
+            weights[i] = weights[i] - corrected * direction / (np.sqrt(v[i]) + eps)
+    return [*weights, *m, *v]

@@ -1,0 +1,135 @@
+"""``make compat``: the tests that touch MindSpore, against every supported MindSpore and Python that can be had here.
+
+A wheel is built for each Python once; each pair gets an environment of its own, which is removed afterwards. Rows that
+were not run again are kept in docs/compat.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs/compat.md"
+MINDSPORE = ("2.7.2", "2.8.0", "2.9.0", "2.10.0")
+PYTHON = ("3.10", "3.11", "3.12")
+TESTS = ("tests/maam_ops/test_aggregate.py", "tests/maam_ops/test_reduce.py", "tests/maam_ops/test_dense.py",
+         "tests/verify/test_gradients.py")  # fmt: skip
+HEAD = """# Compatibility
+
+Written by `make compat`: operators, gradients and Cells in both modes ({tests}), run from an installed wheel in a fresh
+environment.
+
+| MindSpore | Python | result | date |
+|---|---|---|---|
+"""
+
+
+@dataclass
+class Pair:
+    mindspore: str
+    python: str
+    result: str = ""
+    date: str = ""
+
+    def __str__(self) -> str:
+        return f"| {self.mindspore} | {self.python} | {self.result} | {self.date} |"
+
+
+def call(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=os.environ | environment, capture_output=True, text=True
+    )
+
+
+def interpreter(version: str) -> str | None:
+    path = shutil.which(f"python{version}")
+    return path if path is not None and call(path, "--version").returncode == 0 else None
+
+
+def last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1].strip().replace("|", "/")[:160] if lines else "no output"
+
+
+def build_wheel(python: str, folder: Path) -> Path | str:
+    """The wheel for a Python, or why there is none."""
+    venv = folder / f"build-{python}"
+    call(interpreter(python), "-m", "venv", venv)
+    done = call(venv / "bin/python", "-m", "pip", "wheel", "--no-deps", "-w", folder / python, ROOT)
+    shutil.rmtree(venv)
+    wheels = list((folder / python).glob("*.whl"))
+    return wheels[0] if wheels else f"not built: {last_line(done.stderr)}"
+
+
+def run(pair: Pair, wheel: Path | str, folder: Path) -> str:
+    if isinstance(wheel, str):
+        return wheel
+    venv = folder / "venv"
+    try:
+        call(interpreter(pair.python), "-m", "venv", venv)
+        pip = (venv / "bin/python", "-m", "pip", "install", "--quiet")
+        packages = [f"mindspore=={pair.mindspore}", "numpy<2", "pytest", "setuptools", "decorator", "sympy"]
+        done = call(*pip, *packages)
+        if done.returncode == 0:
+            done = call(*pip, "--no-deps", wheel)
+        if done.returncode != 0:
+            return f"not installable: {last_line(done.stderr)}"
+        shutil.copytree(ROOT / "tests", folder / "tests", dirs_exist_ok=True)
+        start = time.monotonic()
+        done = call(venv / "bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS, cwd=folder,
+                    MAAM_OPS_QUIET="1", PYTHONPATH="")  # fmt: skip
+        print(done.stdout[-3000:] if done.returncode else last_line(done.stdout), flush=True)
+        counts = re.sub(r" in [0-9.]+s.*", "", last_line(done.stdout)).strip("= ")
+        return f"{counts} ({time.monotonic() - start:.0f} s)"
+    finally:
+        shutil.rmtree(venv, ignore_errors=True)
+
+
+def known() -> dict[tuple[str, str], Pair]:
+    text = DOCUMENT.read_text() if DOCUMENT.exists() else ""
+    rows = re.findall(r"^\| ([0-9.]+) \| ([0-9.]+) \| (.*) \| (.*) \|$", text, flags=re.MULTILINE)
+    return {(mindspore, python): Pair(mindspore, python, result, date) for mindspore, python, result, date in rows}
+
+
+def write(pairs: dict[tuple[str, str], Pair]) -> None:
+    order = [(m, p) for m in MINDSPORE for p in PYTHON]
+    rows = [pairs.get(key) or Pair(*key, "not run") for key in order]
+    tests = ", ".join(f"`{test}`" for test in TESTS)
+    beside = DOCUMENT.with_suffix(".new")
+    beside.write_text(HEAD.format(tests=tests) + "\n".join(map(str, rows)) + "\n")
+    beside.replace(DOCUMENT)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.verify.compat", description=__doc__.splitlines()[0])
+    parser.add_argument("--mindspore", nargs="*", default=MINDSPORE, choices=MINDSPORE)
+    parser.add_argument("--python", nargs="*", default=PYTHON, choices=PYTHON)
+    arguments = parser.parse_args()
+    pairs = known()
+    today = datetime.date.today().isoformat()
+    with tempfile.TemporaryDirectory(prefix="maam-compat-") as name:
+        folder = Path(name)
+        for python in arguments.python:
+            here = interpreter(python) is not None
+            wheel = build_wheel(python, folder) if here else f"no python{python} here"
+            for mindspore in arguments.mindspore:
+                pair = Pair(mindspore, python, date=today)
+                pair.result = run(pair, wheel, folder)
+                print(pair, flush=True)
+                pairs[mindspore, python] = pair
+                write(pairs)
+    return int(any("failed" in pair.result or "error" in pair.result for pair in pairs.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
