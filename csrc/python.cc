@@ -59,6 +59,7 @@ py::dict CounterDict() {
   for (const auto& [name, counters] : maam::Counters()) {
     py::dict row;
     row["calls"] = counters.calls;
+    row["seconds"] = counters.seconds;
     row["bytes_moved"] = counters.bytes_moved;
     row["scratch_bytes"] = counters.scratch_bytes;
     result[name.c_str()] = row;
@@ -118,7 +119,7 @@ PYBIND11_MODULE(_core, m) {
       "Use no instruction set above this one from now on.");
   m.def("num_threads", &maam::NumThreads);
   m.def("set_num_threads", &maam::SetNumThreads, py::arg("n"));
-  m.def("counters", &CounterDict, "Calls, bytes moved and largest scratch by 'kernel/isa' since the last reset.");
+  m.def("counters", &CounterDict, "Calls, seconds, bytes moved and largest scratch by 'kernel/isa' since the last reset.");
   m.def("reset_counters", &maam::ResetCounters);
   m.def("ceiling_bandwidth", &CeilingBandwidth, py::arg("inputs").noconvert(), py::arg("outputs").noconvert(),
         py::kw_only(), py::arg("streaming"), py::arg("blocked"), py::arg("ranges"),

@@ -17,7 +17,7 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,13 @@ class KernelCount:
         total: number of kernels; those in both arms of a data-dependent branch count.
         by_type: number of kernels of each type, most frequent first.
         kernels: all of them in execution order; empty where a profiler counted.
+        milliseconds: time in the kernels of each type where a profiler counted, longest first; empty elsewhere.
     """
 
     total: int
     by_type: dict[str, int]
     kernels: tuple[Kernel, ...] = ()
+    milliseconds: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.total} kernels: " + ", ".join(f"{count} {kind}" for kind, count in self.by_type.items())
@@ -125,8 +127,9 @@ def memory_plan(net_or_fn: nn.Cell | Callable[..., Any], *inputs: Any) -> Memory
 
 
 def profile_kernels(step: Callable[[], Any], *, steps: int = 3) -> KernelCount:
-    """Counts the kernels that one step launches, with MindSpore's profiler: the cross-check of :func:`count_kernels`.
+    """Counts and times the kernels that one step launches, with MindSpore's profiler.
 
+    This is the cross-check of :func:`count_kernels`.
     The runtime launches nothing for a reshape or flatten of the graph, so this count can be smaller by those.
 
     Args:
@@ -142,14 +145,15 @@ def profile_kernels(step: Callable[[], Any], *, steps: int = 3) -> KernelCount:
     step()
     with tempfile.TemporaryDirectory(prefix="maam_ops_profile_") as folder:
         _profile(step, steps, folder)
-        launches = _launches(folder)
+        launches, spent = _launches(folder)
     if not launches or any(count % steps for count in launches.values()):
         raise RuntimeError(
             f"maam_ops.graph.profile_kernels: {steps} steps launched {dict(launches)}; expected the same kernels in "
             "every step. Does the step change its shapes, or does another thread run MindSpore?"
         )
     by_type = {kind: count // steps for kind, count in launches.most_common()}
-    return KernelCount(sum(by_type.values()), by_type)
+    milliseconds = {kind: total / steps for kind, total in spent.most_common()}
+    return KernelCount(sum(by_type.values()), by_type, milliseconds=milliseconds)
 
 
 class _Call(nn.Cell):
@@ -199,10 +203,13 @@ def _profile(step: Callable[[], Any], steps: int, folder: str) -> None:
         profiler.stop()
 
 
-def _launches(folder: str) -> Counter[str]:
+def _launches(folder: str) -> tuple[Counter[str], Counter[str]]:
+    """Number of launches and milliseconds by kernel type."""
     launches: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
     for table in Path(folder).rglob("cpu_op_type_info_*.csv"):
         with table.open(newline="", encoding="utf-8") as rows:
             for row in csv.DictReader(rows):
                 launches[row["op_type"]] += int(row["type_occurrences"])
-    return launches
+                spent[row["op_type"]] += float(row["total_compute_time"])
+    return launches, spent

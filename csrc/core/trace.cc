@@ -42,23 +42,28 @@ bool AllFinite(const T* data, int64_t size) {
 }  // namespace
 
 Trace::Trace(const char* op, Isa isa, const Tensor& shape_of, int64_t bytes_moved, int64_t scratch_bytes)
-    : op_(op), isa_(isa), tensor_(shape_of) {
+    : name_(std::string(op) + "/" + Name(isa)), op_(op), isa_(isa), tensor_(shape_of) {
   {
     CounterTable& table = Table();
     std::lock_guard<std::mutex> lock(table.mutex);
-    KernelCounters& counters = table.by_kernel[std::string(op) + "/" + Name(isa)];
+    KernelCounters& counters = table.by_kernel[name_];
     ++counters.calls;
     counters.bytes_moved += bytes_moved;
     if (scratch_bytes > counters.scratch_bytes) counters.scratch_bytes = scratch_bytes;
   }
-  if (Verbose()) start_ = std::chrono::steady_clock::now();
+  start_ = std::chrono::steady_clock::now();
 }
 
 Trace::~Trace() {
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start_;
+  {
+    CounterTable& table = Table();
+    std::lock_guard<std::mutex> lock(table.mutex);
+    table.by_kernel[name_].seconds += took.count();
+  }
   if (!Verbose()) return;
-  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start_;
   std::fprintf(stderr, "maam_ops,%s,native:%s,%s,%s,%.4f ms\n", op_, Name(isa_), tensor_.ShapeText().c_str(),
-               Name(tensor_.dtype), took.count());
+               Name(tensor_.dtype), 1e3 * took.count());
 }
 
 void CheckFinite(const char* op, const char* result, const Tensor& tensor) {

@@ -14,6 +14,7 @@ namespace maam {
 
 struct KernelCounters {
   int64_t calls = 0;
+  double seconds = 0;         // wall time of all finished calls
   int64_t bytes_moved = 0;    // operands read once and results written once
   int64_t scratch_bytes = 0;  // largest working memory of one call
 };
@@ -27,6 +28,7 @@ class Trace {
   Trace& operator=(const Trace&) = delete;
 
  private:
+  const std::string name_;
   const char* op_;
   Isa isa_;
   const Tensor& tensor_;

@@ -335,6 +335,50 @@ class ModelStep(_Model):
     tolerance: ClassVar = {"": 1e-3, "logits": 1e-4, "loss": 1e-5}
 
 
+class _Stored:
+    """Images, labels and weights of a model from a file, for sides of other frameworks to work on the same.
+
+    Attributes:
+        path: .npz of images, labels, calibration images, and each parameter by the name MindSpore has for it.
+    """
+
+    path: str
+    batch: int
+
+    def inputs(self) -> Arrays:
+        with np.load(self.path) as stored:
+            arrays = dict(stored)
+        return arrays | {name: arrays[name][: self.batch] for name in ("images", "labels")}
+
+
+@dataclass(frozen=True)
+class StoredInference(_Stored, ModelInference):
+    """images -> logits, computed in `precision`; the truth is always that of float32"""
+
+    path: str = ""
+    precision: str = "float32"
+
+    # What a change of arithmetic may cost, relative to the largest logit.
+    TOLERANCES: ClassVar = {"float32": 1e-4, "bfloat16": 5e-2, "int8": 2e-1}
+
+    @property
+    def tolerance(self) -> dict[str, float]:
+        return {"": self.TOLERANCES[self.precision]}
+
+    @property
+    def label(self) -> str:
+        return f"{self.precision}, batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class StoredStep(_Stored, ModelStep):
+    """As :class:`ModelStep`"""
+
+    path: str = ""
+    # Frameworks add in different orders, and ReLU and max-pool turn a rounding into another path of the gradient.
+    tolerance: ClassVar = {"": 1e-2, "logits": 1e-4, "loss": 1e-5}
+
+
 @dataclass(frozen=True)
 class ModelLosses(_Model):
     """images, labels -> losses of the first optimisation steps, which no wrong gradient or optimizer would give

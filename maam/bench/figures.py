@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from .statistics import Round, paired
@@ -37,6 +38,10 @@ class Figure:
     def facts(self) -> tuple[tuple[str, str], ...]:
         """(side, fact) pairs that must be known."""
         return ()
+
+    def without(self, missing: Collection[str]) -> Figure | None:
+        """The figure when these sides cannot be measured; None where it needs one of them."""
+        return None if set(self.sides) & set(missing) else self
 
     def value(self, rounds: Sequence[Round], facts: Facts) -> tuple[float, float, float]:
         """Median, lower and upper quartile."""
@@ -75,6 +80,53 @@ class SpeedUp(Figure):
 
     def value(self, rounds: Sequence[Round], facts: Facts) -> tuple[float, float, float]:
         return paired(rounds, lambda one: one[self.slow] / one[self.fast])
+
+
+@dataclass(frozen=True)
+class AgainstBest(Figure):
+    """How many times faster `fast` is than the fastest of `others`; those that cannot be measured are left out."""
+
+    fast: str = ""
+    others: tuple[str, ...] = ()
+    unit = "x"
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return (*self.others, self.fast)
+
+    def without(self, missing: Collection[str]) -> Figure | None:
+        others = tuple(side for side in self.others if side not in missing)
+        return None if self.fast in missing or not others else replace(self, others=others)
+
+    def value(self, rounds: Sequence[Round], facts: Facts) -> tuple[float, float, float]:
+        best = self._best(rounds)
+        return paired(rounds, lambda one: one[best] / one[self.fast])
+
+    def record(self, rounds: Sequence[Round], facts: Facts) -> dict[str, Any]:
+        best = self._best(rounds)
+        return {**super().record(rounds, facts), "name": f"{self.name}: {best}", "against": best}
+
+    def _best(self, rounds: Sequence[Round]) -> str:
+        return min(self.others, key=lambda side: statistics.median(one[side] for one in rounds))
+
+
+@dataclass(frozen=True)
+class NotBuilt(Figure):
+    """A goal for something that does not exist yet; `others` are timed all the same."""
+
+    others: tuple[str, ...] = ()
+    reason: str = ""
+    unit = "x"
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return self.others
+
+    def without(self, missing: Collection[str]) -> Figure:
+        return self
+
+    def record(self, rounds: Sequence[Round], facts: Facts) -> dict[str, Any]:
+        return self.not_measured(self.reason)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,16 @@ class Measurement:
 
     def __init__(self, benchmark: Benchmark, crew: Crew, profile: Profile) -> None:
         self.benchmark, self._profile = benchmark, profile
-        self._missing = {side: SIDES[side].missing() for side in benchmark.sides if SIDES[side].missing()}
+        self._missing = {
+            side: f"needs {' and '.join(SIDES[side].missing())}" for side in benchmark.sides if SIDES[side].missing()
+        }
         self._crew = Crew(crew.threads) if benchmark.fresh else crew
         sides = [side for side in benchmark.sides if side not in self._missing]
         truth = benchmark.truth if benchmark.truth not in self._missing else None
         self._race = None
         if not self._missing.keys() & {benchmark.subject, benchmark.truth}:
-            self._race = Race(self._crew, benchmark.case, sides, truth)
+            self._race = Race(self._crew, benchmark.case, sides, truth, benchmark.optional)
+            self._missing |= self._race.left_out
 
     def __enter__(self) -> Measurement:
         return self
@@ -52,12 +55,11 @@ class Measurement:
         rounds = self._race.rounds if self._race else []
         figures = []
         for figure in self.benchmark.figures:
-            lacking = [side for side in figure.sides if side in self._missing]
-            if lacking or self._race is None:
-                modules = sorted({module for names in self._missing.values() for module in names})
-                figures.append(figure.not_measured(f"needs {' and '.join(modules)}"))
+            possible = figure.without(self._missing)
+            if possible is None or self._race is None:
+                figures.append(figure.not_measured("; ".join(sorted(set(self._missing.values())))))
             else:
-                figures.append(figure.record(rounds, facts))
+                figures.append(possible.record(rounds, facts))
         return {
             "benchmark": self.benchmark.name,
             "group": self.benchmark.group,
@@ -69,6 +71,7 @@ class Measurement:
             "disturbance": self._race.disturbance if self._race else 0.0,
             "figures": figures,
             "sides": self._sides(rounds),
+            "left_out": self._missing,
             "facts": {f"{side}: {fact}": value for (side, fact), value in facts.items()},
         }
 
@@ -76,6 +79,7 @@ class Measurement:
         if self._race is None:
             return {}
         wanted = dict.fromkeys(fact for figure in self.benchmark.figures for fact in figure.facts)
+        wanted |= dict.fromkeys(self.benchmark.facts)
         facts = {(side, fact): self._race.fact(side, fact) for side, fact in wanted if side not in self._missing}
         if "kernel" in self._race.loaded:
             facts |= {("kernel", fact): self._race.fact("kernel", fact) for fact in ("bytes_moved", "scratch_bytes")}

@@ -37,7 +37,7 @@ def draw(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         ("savings", _bars(results, "%", of_model=True), "The model: what fusion saves", "saved"),
     ):
         if bars:
-            paths.append(_bar_chart(folder / f"{name}.png", bars, title, label, log=name == "speedup"))
+            paths.append(bar_chart(folder / f"{name}.png", bars, title, label, log=name == "speedup"))
     peaks = [row["sides"]["fma"]["gigaflops"] for row in results if "fma" in row["sides"]]
     below_both = [row for row in results if {"kernel", "bandwidth"} <= row["sides"].keys()]
     if peaks and any("milliseconds" in row["sides"]["kernel"] for row in below_both):
@@ -58,7 +58,7 @@ def _bars(results: Sequence[Mapping[str, Any]], unit: str, of_model: bool) -> li
     return bars
 
 
-def _bar_chart(path: Path, bars: Sequence[Bar], title: str, label: str, log: bool) -> Path:
+def bar_chart(path: Path, bars: Sequence[Bar], title: str, label: str, log: bool) -> Path:
     """Horizontal bars with quartiles, each with its goal as a mark."""
     from matplotlib import pyplot
 
@@ -74,7 +74,7 @@ def _bar_chart(path: Path, bars: Sequence[Bar], title: str, label: str, log: boo
     axes.set_xlabel(label)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _draw_bar(axes: Any, position: int, one: Mapping[str, Any], start: float) -> None:
@@ -150,7 +150,7 @@ def _roofline(path: Path, results: Sequence[Mapping[str, Any]], peak: float) -> 
     axes.grid(True, which="major", linewidth=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _intensity(row: Mapping[str, Any]) -> float:
@@ -158,7 +158,7 @@ def _intensity(row: Mapping[str, Any]) -> float:
     return side["gigaflops"] / side["gigabytes_per_second"]
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
     from matplotlib import pyplot
 
     with atomic_path(path) as temporary:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -201,8 +201,10 @@ class Race:
         case: the work.
         sides: names of the sides.
         truth: the side whose results the others must give, where the case has no oracle; it must be among `sides`.
+        optional: sides without which the race goes on.
 
     Attributes:
+        left_out: optional sides that compute something else or could not be prepared, with the reason.
         rounds: seconds by side, for each round so far.
         loaded: what each side answered: the form that stands for it, its error, its state.
 
@@ -211,8 +213,11 @@ class Race:
         SideFailed: a side could not be prepared.
     """
 
-    def __init__(self, crew: Crew, case: Case, sides: Sequence[str], truth: str | None = None) -> None:
-        self._crew, self._sides = crew, list(sides)
+    def __init__(
+        self, crew: Crew, case: Case, sides: Sequence[str], truth: str | None = None, optional: Collection[str] = ()
+    ) -> None:
+        self._crew, self._sides, self._optional = crew, list(sides), frozenset(optional)
+        self.left_out: dict[str, str] = {}
         self.case = case
         self.rounds: list[dict[str, float]] = []
         self._busy = self._others_busy = 0.0
@@ -228,6 +233,7 @@ class Race:
         others = [side for side in self._sides if side != truth]
         loaded |= self._load_sides([side for side in others if SIDES[side].gated], expected=str(expected))
         loaded |= self._load_sides([side for side in others if not SIDES[side].gated])
+        self._sides = [side for side in self._sides if side not in self.left_out]
         # One after the other: here the forms of a side are timed.
         return {side: loaded[side] | self._crew.process_of(side).ask("choose", side=side) for side in self._sides}
 
@@ -244,7 +250,10 @@ class Race:
             try:
                 answers[name] = process.receive()
             except (GateError, SideFailed) as error:
-                errors.append(error)
+                if name in self._optional:
+                    self.left_out[name] = str(error).strip().splitlines()[-1]
+                else:
+                    errors.append(error)
         if errors:
             raise errors[0]
         return answers

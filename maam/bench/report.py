@@ -99,6 +99,7 @@ def fact_table(data: Results) -> list[list[str]]:
     for row in rows(data):
         for name, value in row["facts"].items():
             text = f"{value / 2**20:,.1f} MiB" if "bytes" in name else f"{value:,.0f}"
+            text += " ms" if name.endswith("_ms") else ""
             table.append([row["group"], row["label"], name, text])
     return table
 
@@ -178,15 +179,15 @@ def write(data: Results, folder: Path) -> list[Path]:
     parts += ["## Times", markdown(time_table(data)), "## Kernels and memory", markdown(fact_table(data))]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_text(folder / JSON_NAME, json.dumps(data, indent=1) + "\n")
+        write_text(folder / JSON_NAME, json.dumps(data, indent=1) + "\n")
         drawn = plots.draw(rows(data), folder)
         parts += ["## Plots", "\n\n".join(f"![{path.stem}]({path.name})" for path in drawn)]
-        _write_text(folder / MARKDOWN_NAME, "\n\n".join(parts) + "\n")
+        write_text(folder / MARKDOWN_NAME, "\n\n".join(parts) + "\n")
     except OSError as error:
         raise MaamError(f"bench: --out {folder}: {error.strerror or error}") from None
     return [folder / JSON_NAME, folder / MARKDOWN_NAME, *drawn]
 
 
-def _write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(content)

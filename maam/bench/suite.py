@@ -41,6 +41,8 @@ class Benchmark:
         timed: False where only facts are wanted.
         fresh: in new processes, for facts about a process's life.
         quick: part of the quick profile.
+        optional: sides whose failure leaves the others' figures standing.
+        facts: (side, fact) pairs to report besides those of the figures.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Benchmark:
     timed: bool = True
     fresh: bool = False
     quick: bool = True
+    optional: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
 
     @property
     def sides(self) -> list[str]:

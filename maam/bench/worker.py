@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +26,7 @@ from .sides import Candidate, Prepared, Side
 
 RUN_OFF_ROUNDS, RUN_OFF_SECONDS = 5, 0.02
 MIN_CALLS = 3
+_FRAMEWORKS = ("onnxruntime", "openvino", "nncf", "torch")
 
 
 class Worker:
@@ -137,9 +139,10 @@ def _run_off(candidates: Mapping[str, Candidate]) -> str:
 
 
 def _state() -> dict[str, Any]:
-    """What the figures of this process depend on, where our operators are part of it."""
+    """What the figures of this process depend on: our operators' state, and versions of other frameworks."""
     if "maam_ops" not in sys.modules:
-        return {}
+        loaded = [name for name in _FRAMEWORKS if name in sys.modules]
+        return {"versions": ", ".join(f"{name} {version(name)}" for name in loaded)} if loaded else {}
     maam_ops = sys.modules["maam_ops"]
     core = importlib.import_module("maam_ops._core")
     return {

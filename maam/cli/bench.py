@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import MaamError
+from .common import Data
 
 
 def bench(
@@ -24,6 +25,23 @@ def bench(
         "out/bench"
     ),
     threads: Annotated[int, typer.Option(min=1, help="CPUs and threads of every side.")] = 2,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help="Measure the whole classifier beside ONNX Runtime, OpenVINO and PyTorch instead, as far as they are "
+            "installed (pip install 'maam-ops[peers]').",
+        ),
+    ] = False,
+    data: Data = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PEER=PATH",
+            help="With --peers: run onnxruntime, openvino or pytorch under this interpreter; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -31,25 +49,32 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Measure operators and model against the machine's limits and against plain MindSpore.
+    """Measure operators and model against the machine's limits and against plain MindSpore, or beside other engines.
 
     Every result is checked before it is timed. Close other programs first. Prints a table of goals and what was
     reached, and writes it as Markdown with plots. Exit code 1 if a result was wrong or a side could not run; a goal
     that was missed is reported, and is no error.
     """
     from ..bench import plots
-    from ..bench import report as reporting
 
+    if peers:
+        from ..bench.peers import report as reporting
+    else:
+        from ..bench import report as reporting
+
+        _only_with_peers(data=data, python=python)
     plots.require()
     failures: list[str] = []
     if report is not None:
-        data: Any = reporting.read(report)
+        results: Any = reporting.read(report)
+    elif peers:
+        results, failures = _measure_peers("full" if full else "quick", only or [], threads, data, python or [])
     else:
-        data, failures = _measure("full" if full else "quick", only or [], threads)
-    if data["benchmarks"]:
-        paths = reporting.write(data, out)
+        results, failures = _measure("full" if full else "quick", only or [], threads)
+    if results["benchmarks"]:
+        paths = reporting.write(results, out)
         typer.echo("")
-        typer.echo(reporting.summary(data))
+        typer.echo(reporting.summary(results))
         typer.echo("")
         typer.echo("wrote " + ", ".join(str(path) for path in paths))
     for failure in failures:
@@ -58,15 +83,37 @@ def bench(
         raise typer.Exit(1)
 
 
-def _measure(profile: str, only: list[str], threads: int) -> tuple[Any, list[str]]:
-    import os
+def _only_with_peers(**options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise MaamError(f"--{name}: got {value}, but only --peers measures on images and other interpreters")
 
-    from ..bench.run import run
-    from ..bench.suite import PROFILES
+
+def _check_threads(threads: int) -> None:
+    import os
 
     available = len(os.sched_getaffinity(0))
     if threads > available:
         raise MaamError(f"--threads: got {threads}, expected at most {available}, the CPUs this process may use")
+
+
+def _measure_peers(
+    profile: str, only: list[str], threads: int, data: Path | None, pythons: list[str]
+) -> tuple[Any, list[str]]:
+    from ..bench.peers.rows import use_pythons
+    from ..bench.peers.run import run
+    from ..bench.suite import PROFILES
+
+    _check_threads(threads)
+    use_pythons(pythons)
+    return run(PROFILES[profile], data, only, threads, lambda i, count, name: typer.echo(f"{i:3d}/{count}  {name}"))
+
+
+def _measure(profile: str, only: list[str], threads: int) -> tuple[Any, list[str]]:
+    from ..bench.run import run
+    from ..bench.suite import PROFILES
+
+    _check_threads(threads)
 
     def on_benchmark(position: int, total: int, benchmark: Any) -> None:
         typer.echo(f"{position:3d}/{total}  {benchmark.name}")

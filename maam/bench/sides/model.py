@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import mindspore as ms
 from mindspore import Tensor, nn
 
@@ -25,8 +28,19 @@ def prepare(case: Case, inputs: Arrays, *, fused: bool, graph_kernel: bool = Fal
     ms.set_seed(0)
     impl = "native" if fused else "reference"
     net = create_model(case.preset, impl=impl)
+    for parameter in net.get_parameters():
+        if parameter.name in inputs:
+            parameter.set_data(Tensor(inputs[parameter.name]))
     images, labels = Tensor(inputs["images"]), Tensor(inputs["labels"])
-    return _inference(net, images) if isinstance(case, cases.ModelInference) else _step(net, images, labels, impl)
+    prepared = _inference(net, images) if isinstance(case, cases.ModelInference) else _step(net, images, labels, impl)
+
+    def first_call_ms() -> float:
+        again = prepare(case, inputs, fused=fused, graph_kernel=graph_kernel)
+        before = time.perf_counter()
+        again.candidates[""].run()
+        return 1e3 * (time.perf_counter() - before)
+
+    return replace(prepared, facts={**prepared.facts, "first_call_ms": first_call_ms})
 
 
 def _inference(net: nn.Cell, images: Tensor) -> Prepared:
