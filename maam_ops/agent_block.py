@@ -14,7 +14,6 @@ from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
-from mindspore.ops.operations._grad_ops import MaxPoolGrad
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _branch, _native, _select
@@ -22,7 +21,7 @@ from maam_ops._cell import FusedCell
 from maam_ops._check import check_agent_block
 
 OP = "agent_block"
-_SYMBOLS = ("AgentBlockForward", "AgentBlockBackward")
+_SYMBOLS = ("AgentBlockForward", "AgentBlockBackward", "AgentBlockInputGradient")
 _POOL = ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
 _COLUMN = (1, -1, 1, 1)
 
@@ -41,8 +40,8 @@ def reference(
     """
     check_agent_block(OP, x.shape, x.dtype, first[0].shape, second[0].shape)
     momentum, eps = _pair("momentum", momentum), _pair("eps", eps)
-    a, _, mean1, variance1 = _layer(x.astype(ms.float32), first, momentum[0], eps[0])
-    y, _, mean2, variance2 = _layer(a, second, momentum[1], eps[1])
+    a, mean1, variance1 = _layer(x.astype(ms.float32), first, momentum[0], eps[0])
+    y, mean2, variance2 = _layer(a, second, momentum[1], eps[1])
     return _POOL(y).astype(x.dtype), mean1, variance1, mean2, variance2
 
 
@@ -182,7 +181,7 @@ def _constants(momentum, eps):
 
 
 def _layer(x, operands, momentum, eps):
-    """ReLU(BatchNorm(conv(x))), the normalised values before gamma and beta, and the new running statistics."""
+    """ReLU(BatchNorm(conv(x))) and the new running statistics."""
     weight, gamma, beta, old_mean, old_variance = [tensor.astype(ms.float32) for tensor in operands]
     z = ops.conv2d(x, weight, pad_mode="same")
     elements = z.shape[0] * z.shape[2] * z.shape[3]
@@ -193,7 +192,7 @@ def _layer(x, operands, momentum, eps):
     y = ops.relu(normal * gamma.reshape(_COLUMN) + beta.reshape(_COLUMN))
     new_mean = momentum * old_mean + (1 - momentum) * mean
     new_variance = momentum * old_variance + (1 - momentum) * variance * (elements / (elements - 1))
-    return y, (normal, ops.rsqrt(variance + eps)), new_mean, new_variance
+    return y, new_mean, new_variance
 
 
 def _run_native(x, first, second, momentum, eps):
@@ -206,29 +205,12 @@ def _run_native(x, first, second, momentum, eps):
     return a, result[6], result[7], result[8], result[9]
 
 
-def _norm_gradient(dy, normal, rstd, gamma):
-    """dZ of y = gamma normal + beta by the statistics of the batch."""
-    mean = dy.mean((0, 2, 3)).reshape(_COLUMN)
-    slope = (dy * normal).mean((0, 2, 3)).reshape(_COLUMN)
-    return (gamma * rstd).reshape(_COLUMN) * (dy - mean - normal * slope)
-
-
-def _input_gradient(x, constants, first, second, a, da):
-    """dX by the definition. Images rarely want one, and then a graph drops this."""
-    values = constants.astype(ms.float32)
-    y1, (normal1, rstd1), _, _ = _layer(x, first, values[2], values[0])
-    y2, (normal2, rstd2), _, _ = _layer(y1, second, values[3], values[1])
-    dy2 = MaxPoolGrad(2, 2, "valid")(y2, a, da) * (y2 > 0)
-    dz2 = _norm_gradient(dy2, normal2, rstd2, second[1])
-    dy1 = ops.Conv2DBackpropInput(second[0].shape[0], 3, pad_mode="same")(dz2, second[0], y1.shape) * (y1 > 0)
-    dz1 = _norm_gradient(dy1, normal1, rstd1, first[1])
-    return ops.Conv2DBackpropInput(first[0].shape[0], first[0].shape[2], pad_mode="same")(dz1, first[0], x.shape)
-
-
-def _gradients(backward, x, constants, first, second, out, da):
+def _gradients(backward, input_gradient, x, constants, first, second, out, da):
     """The gradients in the order of the operator's inputs; zeros for constants and statistics, which are buffers."""
-    grads = backward(x, constants, *first[:3], *second[:3], *out[1:6], da)
-    dx = _input_gradient(x, constants, first, second, out[0], da)
+    inputs = (x, constants, *first[:3], *second[:3], *out[1:6], da)
+    grads = backward(*inputs)
+    # An operator of its own, that a graph drops where nobody asks for dX.
+    dx = input_gradient(*inputs, grads[1], grads[2], grads[4], grads[5])
     none1, none2 = ops.zeros_like(first[1]), ops.zeros_like(second[1])
     return (
         *(dx, ops.zeros_like(constants)),
@@ -241,18 +223,20 @@ def _native_op():
     parameters = [[f"{name}{k}" for name in ("weight", "gamma", "beta")] for k in (1, 2)]
     statistics = [[f"{name}{k}" for name in ("mean", "variance")] for k in (1, 2)]
     saved = ["z", "pooled", "statistics1", "statistics2", "moments"]
-    backward = _native.custom_op(
-        "AgentBlockBackward",
-        ["x", "constants", *parameters[0], *parameters[1], *saved, "da"],
-        [f"d{name}" for group in parameters for name in group],
-    )
+    inputs = ["x", "constants", *parameters[0], *parameters[1], *saved, "da"]
+    gradients = [f"d{name}" for group in parameters for name in group]
+    backward = _native.custom_op("AgentBlockBackward", inputs, gradients)
+    norms = [name for name in gradients if "weight" not in name]
+    input_gradient = _native.custom_op("AgentBlockInputGradient", [*inputs, *norms], ["dx"])
     groups = [parameters[k] + statistics[k] for k in (0, 1)]
     arguments = ["x", "constants", *groups[0], *groups[1]]
     bprop = _native.bprop_of(
         arguments,
-        f"gradients(backward, x, constants, ({', '.join(groups[0])}), ({', '.join(groups[1])}), out, dout[0])",
+        f"gradients(backward, input_gradient, x, constants, ({', '.join(groups[0])}), ({', '.join(groups[1])}), out, "
+        "dout[0])",
         gradients=_gradients,
         backward=backward,
+        input_gradient=input_gradient,
     )
     new = [f"new_{name}" for group in statistics for name in group]
     return _native.custom_op("AgentBlockForward", arguments, ["a", *saved, *new], bprop)

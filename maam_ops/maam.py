@@ -212,7 +212,7 @@ class FusedMAAM(FusedCell):
         reason = maam_deep.why_not_fused(branches, mix.in_channels) if self._deep else _why_not_fused(branches, mix)
         self._fusible = reason is None
         self._trains = False
-        training_reason = "an operator for each branch, then aggregate_reduce"
+        training = "training runs an operator for each branch, then aggregate_reduce"
         if self._fusible and self._deep:
             self._eps = (*maam_deep.eps_of(branches), mix.eps)
         elif self._fusible:
@@ -223,11 +223,12 @@ class FusedMAAM(FusedCell):
             convs = [branch[0] for branch in branches]
             training_reason = why_not_training(convs[0].in_channels, [conv.kernel_size[0] for conv in convs])
             self._trains = training_reason is None
+            training = f"training composes the branches: {training_reason}"
         choice = _select.choose(maam_deep.OP if self._deep else OP, impl)
         if choice.impl == _select.NATIVE:
             choice = _choice_of_cell(choice, reason, asked_for=_select.is_explicit(impl))
             if self._fusible and not self._trains:
-                choice = replace(choice, reason=f"{choice.reason}; training composes: {training_reason}")
+                choice = replace(choice, reason=f"{choice.reason}; {training}")
         self.choice, self.impl = choice, choice.impl
 
     def construct(self, x):

@@ -15,7 +15,7 @@
 //     dY1 = conv3x3^T(dZ2) where a1 > 0
 //     dW1 = sum dZ1 patch = gamma rstd (sum dY1 patch - d beta / n sum patch - d gamma / n sum x^1 patch)
 //
-// whose last two sums the forward leaves in `moments`, so that dZ1 is never computed. NaN: ReLU(NaN) = 0.
+// whose last two sums the forward leaves in `moments`, so that dZ1 is computed for dX alone. NaN: ReLU(NaN) = 0.
 #pragma once
 
 #include <cstdint>
@@ -70,13 +70,24 @@ struct AgentBlockBackward : AgentBlock, AgentBlockSaved {
   float* gradient[6] = {};
 };
 
+// dX = conv_k^T(dZ1), an operator of its own because images rarely want a gradient.
+struct AgentBlockInputGradient : AgentBlock, AgentBlockSaved {
+  const float* da = nullptr;
+  // As the backward has computed them, first and second.
+  const float* dgamma[2] = {};
+  const float* dbeta[2] = {};
+  float* dx = nullptr;
+};
+
 // The operators: they pick the variants and the threads. Bitwise the same result for any thread count.
 void RunAgentBlockForward(const AgentBlockForward& p);
 void RunAgentBlockBackward(const AgentBlockBackward& p);
+void RunAgentBlockInputGradient(const AgentBlockInputGradient& p);
 Isa AgentBlockIsa();
 
 // Working memory of one call, in bytes.
 int64_t AgentBlockForwardScratch(const AgentBlock& p);
 int64_t AgentBlockBackwardScratch(const AgentBlock& p);
+int64_t AgentBlockInputGradientScratch(const AgentBlock& p);
 
 }  // namespace maam

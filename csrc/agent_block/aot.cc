@@ -141,6 +141,28 @@ MAAM_AOT(AgentBlockBackward) {
   maam::CheckFinite("AgentBlockBackward", "d second weight", call[call.Count() - 3]);
 }
 
+// x, constants, weight, gamma, beta of both convolutions, the forward's saved results, dA, gradients of gamma and beta
+// of the first and of the second normalisation -> dX
+MAAM_AOT(AgentBlockInputGradient) {
+  maam::AgentBlockInputGradient p;
+  maam::Reader reader(call, "AgentBlockInputGradient");
+  reader.Block(0, &p);
+  reader.Results(p, &p);
+  p.da = reader.Floats("dA", {p.batch, p.channels, p.height / 2, p.width / 2});
+  for (int k = 0; k < 2; ++k) {
+    p.dgamma[k] = reader.Floats("d gamma", {k == 0 ? p.middle : p.channels});
+    p.dbeta[k] = reader.Floats("d beta", {k == 0 ? p.middle : p.channels});
+  }
+  p.dx = reader.Floats("dX", call[0].shape);
+  const maam::Tensor& dx = call[call.Count() - 1];
+  {
+    maam::Trace trace("agent_block_input_gradient", maam::AgentBlockIsa(), dx, maam::BytesOf(call),
+                      maam::AgentBlockInputGradientScratch(p));
+    maam::RunAgentBlockInputGradient(p);
+  }
+  maam::CheckFinite("AgentBlockInputGradient", "dX", dx);
+}
+
 MAAM_EXPORT std::vector<maam::Shape> AgentBlockForwardInferShape(int* ndims, int64_t** shapes, void*) {
   const maam::Shape x = maam::ShapeAt(ndims, shapes, 0);
   const maam::Shape first = maam::ShapeAt(ndims, shapes, 2);
@@ -170,3 +192,7 @@ MAAM_EXPORT std::vector<maam::Shape> AgentBlockBackwardInferShape(int* ndims, in
 MAAM_EXPORT std::vector<maam::TypeId> AgentBlockBackwardInferType(std::vector<maam::TypeId> types, void*) {
   return std::vector<maam::TypeId>(6, types[0]);
 }
+MAAM_EXPORT maam::Shape AgentBlockInputGradientInferShape(int* ndims, int64_t** shapes, void*) {
+  return maam::ShapeAt(ndims, shapes, 0);
+}
+MAAM_EXPORT maam::TypeId AgentBlockInputGradientInferType(std::vector<maam::TypeId> types, void*) { return types[0]; }

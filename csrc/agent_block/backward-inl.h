@@ -7,11 +7,11 @@ namespace maam {
 namespace MAAM_ISA {
 namespace agent_block {
 
-// dZ2 of one vector of channels.
-struct SecondGradient {
+// dZ of one vector of channels.
+struct NormGradient {
   V scale, shift, mean, offset, slope;
 
-  MAAM_MEMBER SecondGradient(const BatchNormVectors& norm, int64_t channel)
+  MAAM_MEMBER NormGradient(const BatchNormVectors& norm, int64_t channel)
       : scale(Load(norm.scale + channel)),
         shift(Load(norm.shift + channel)),
         mean(Load(norm.mean + channel)),
@@ -41,7 +41,7 @@ static void FillGradient(const BlockPlan& plan, const Strip& s, float* map) {
   const AgentBlock& p = plan.p;
   const int64_t stride = plan.GradientStride();
   for (int64_t c = 0; c < plan.channels; c += V::kLanes) {
-    const SecondGradient gradient(plan.second_norm, c);
+    const NormGradient gradient(plan.second_norm, c);
     const float* z = plan.saved.z + plan.ChannelAt(s.image, c, p.height * p.width);
     const float* pooled = plan.pooled_gradient + plan.ChannelAt(s.image, c, plan.pooled_height * plan.pooled_width);
     for (int64_t i = 0; i < 2 * s.rows + 2; ++i) {

@@ -21,8 +21,8 @@ int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx
 // The working memory of one call: tables, then that of each worker.
 class Workspace {
  public:
-  Workspace(const BlockPlan& plan, bool backward)
-      : tables_(plan, backward),
+  Workspace(const BlockPlan& plan, BlockPass pass)
+      : tables_(plan, pass),
         worker_bytes_(std::max(
             plan.total,
             RoundUp(9 * std::max(plan.p.middle, plan.p.channels) * plan.lanes * int64_t{sizeof(float)}, kCacheLine))),
@@ -95,21 +95,24 @@ void JoinMoments(const BlockPlan& plan) {
   }
 }
 
+// dZ = scale dY + offset + slope (z - mean), of one channel, by the means of dY and dY x^.
+void FillGradientNorm(bool exists, double dgamma, double dbeta, int64_t c, BatchNormVectors* norm) {
+  const double scale = exists ? norm->scale[c] : 0;
+  norm->offset[c] = static_cast<float>(-scale * dbeta);
+  norm->slope[c] = static_cast<float>(-scale * norm->rstd[c] * dgamma);
+}
+
 // d gamma and d beta of the second normalisation, and what they make of dZ2.
-void JoinSecondGradient(const BlockPlan& plan, float* dgamma, float* dbeta) {
+void JoinSecondGradient(BlockPlan& plan, float* dgamma, float* dbeta) {
   const AgentBlock& p = plan.p;
   const double pixels = static_cast<double>(p.Pixels());
-  const BatchNormVectors& norm = plan.second_norm;
   for (int64_t c = 0; c < plan.channels; ++c) {
     double beta = 0, gamma = 0;
     for (int64_t i = 0; i < p.batch; ++i) {
       beta += plan.strip_sums[i * 2 * plan.channels + c];
       gamma += plan.strip_sums[(i * 2 + 1) * plan.channels + c];
     }
-    const double rstd = c < p.channels ? plan.saved.second_statistics[p.channels + c] : 0;
-    const double scale = c < p.channels ? p.second.gamma[c] * rstd : 0;
-    norm.offset[c] = static_cast<float>(-scale * beta / pixels);
-    norm.slope[c] = static_cast<float>(-scale * rstd * gamma / pixels);
+    FillGradientNorm(c < p.channels, gamma / pixels, beta / pixels, c, &plan.second_norm);
     if (c >= p.channels) continue;
     dgamma[c] = static_cast<float>(gamma);
     dbeta[c] = static_cast<float>(beta);
@@ -152,17 +155,31 @@ void Rotate(const BlockPlan& plan) {
   });
 }
 
+void PackForBackward(const BlockPlan& plan, const Workspace& workspace, const Scratch& scratch) {
+  const auto pack = KernelOf<BlockPackKernel>("agent_block_pack");
+  const int64_t vectors = plan.strips.middle / plan.lanes;
+  workspace.Run(scratch, 2 * vectors, [&](int64_t task, char* memory) {
+    pack(plan, task < vectors ? BlockWeights::kFirst : BlockWeights::kTransposed, task % vectors, memory);
+  });
+}
+
 }  // namespace
 
 Isa AgentBlockIsa() { return ChooseVariant("agent_block_forward").isa; }
 
-int64_t AgentBlockForwardScratch(const AgentBlock& p) { return Workspace(PlanOf(p, {}), false).Bytes(); }
+int64_t AgentBlockForwardScratch(const AgentBlock& p) { return Workspace(PlanOf(p, {}), BlockPass::kForward).Bytes(); }
 
-int64_t AgentBlockBackwardScratch(const AgentBlock& p) { return Workspace(PlanOf(p, {}), true).Bytes(); }
+int64_t AgentBlockInputGradientScratch(const AgentBlock& p) {
+  return Workspace(PlanOf(p, {}), BlockPass::kInputGradient).Bytes();
+}
+
+int64_t AgentBlockBackwardScratch(const AgentBlock& p) {
+  return Workspace(PlanOf(p, {}), BlockPass::kBackward).Bytes();
+}
 
 void RunAgentBlockForward(const AgentBlockForward& p) {
   BlockPlan plan = PlanOf(p, p);
-  const Workspace workspace(plan, false);
+  const Workspace workspace(plan, BlockPass::kForward);
   const Scratch scratch(workspace.Bytes());
   workspace.Tables().Place(scratch.At(0), &plan);
   const auto pack = KernelOf<BlockPackKernel>("agent_block_pack");
@@ -196,7 +213,7 @@ void RunAgentBlockForward(const AgentBlockForward& p) {
 
 void RunAgentBlockBackward(const AgentBlockBackward& p) {
   BlockPlan plan = PlanOf(p, p);
-  const Workspace workspace(plan, true);
+  const Workspace workspace(plan, BlockPass::kBackward);
   const Scratch scratch(workspace.Bytes());
   workspace.Tables().Place(scratch.At(0), &plan);
   FillNorm(p.first, p.first_statistics, p.middle, plan.strips.middle, &plan.first_norm);
@@ -207,16 +224,42 @@ void RunAgentBlockBackward(const AgentBlockBackward& p) {
   JoinSecondGradient(plan, p.gradient[4], p.gradient[5]);
 
   Rotate(plan);
-  const auto pack = KernelOf<BlockPackKernel>("agent_block_pack");
-  const int64_t vectors = plan.strips.middle / plan.lanes;
-  workspace.Run(scratch, 2 * vectors, [&](int64_t task, char* memory) {
-    pack(plan, task < vectors ? BlockWeights::kFirst : BlockWeights::kTransposed, task % vectors, memory);
-  });
+  PackForBackward(plan, workspace, scratch);
   const auto backward = KernelOf<BlockTaskKernel>("agent_block_backward");
   workspace.Run(scratch, plan.groups, [&](int64_t group, char* memory) { backward(plan, group, memory); });
   JoinFirstGradient(plan, p.gradient[0], p.gradient[1], p.gradient[2]);
   const auto weight_gradient = KernelOf<BlockWeightKernel>("agent_block_weight_gradient");
   ParallelFor(CeilDiv(p.channels, plan.lanes), [&](int64_t task) { weight_gradient(plan, task, p.gradient[3]); });
+}
+
+void RunAgentBlockInputGradient(const AgentBlockInputGradient& p) {
+  BlockPlan plan = PlanOf(p, p);
+  plan.dx = p.dx;
+  const Workspace workspace(plan, BlockPass::kInputGradient);
+  const Scratch scratch(workspace.Bytes());
+  workspace.Tables().Place(scratch.At(0), &plan);
+  FillNorm(p.first, p.first_statistics, p.middle, plan.strips.middle, &plan.first_norm);
+  FillNorm(p.second, p.second_statistics, p.channels, plan.channels, &plan.second_norm);
+  const double pixels = static_cast<double>(p.Pixels());
+  const auto fill = [pixels](int64_t count, int64_t padded, const float* dgamma, const float* dbeta,
+                             BatchNormVectors* norm) {
+    for (int64_t c = 0; c < padded; ++c) {
+      FillGradientNorm(c < count, c < count ? dgamma[c] / pixels : 0, c < count ? dbeta[c] / pixels : 0, c, norm);
+    }
+  };
+  fill(p.middle, plan.strips.middle, p.dgamma[0], p.dbeta[0], &plan.first_norm);
+  fill(p.channels, plan.channels, p.dgamma[1], p.dbeta[1], &plan.second_norm);
+  const int64_t taps = plan.first.taps;
+  for (int64_t tap = 0; tap < RoundUp(taps, plan.Panel()); ++tap) {
+    float* to = plan.by_tap + tap / plan.Panel() * p.middle * plan.Panel() + tap % plan.Panel();
+    for (int64_t c = 0; c < p.middle; ++c) to[c * plan.Panel()] = tap < taps ? p.first_weight[c * taps + tap] : 0;
+  }
+  const auto pooled_gradient = KernelOf<BlockPooledKernel>("agent_block_pooled_gradient");
+  ParallelFor(p.batch, [&](int64_t image) { pooled_gradient(plan, image, p.da); });
+  Rotate(plan);
+  PackForBackward(plan, workspace, scratch);
+  const auto kernel = KernelOf<BlockTaskKernel>("agent_block_input_gradient");
+  workspace.Run(scratch, p.batch, [&](int64_t image, char* memory) { kernel(plan, image, memory); });
 }
 
 }  // namespace maam

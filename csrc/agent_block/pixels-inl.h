@@ -13,10 +13,11 @@ using V = F32;
 
 // A worker's working memory.
 struct Memory {
-  float *patch, *map, *gradient, *input, *product;
+  float *bordered, *patch, *map, *gradient, *input, *product;
 
   Memory(const BlockPlan& plan, char* scratch)
-      : patch(reinterpret_cast<float*>(scratch + plan.patch)),
+      : bordered(reinterpret_cast<float*>(scratch + plan.bordered)),
+        patch(reinterpret_cast<float*>(scratch + plan.patch)),
         map(reinterpret_cast<float*>(scratch + plan.map)),
         gradient(reinterpret_cast<float*>(scratch + plan.gradient)),
         input(reinterpret_cast<float*>(scratch + plan.input)),

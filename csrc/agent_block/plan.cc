@@ -27,6 +27,7 @@ BlockPlan::BlockPlan(const AgentBlock& problem, const AgentBlockSaved& with, int
   groups = std::clamp<int64_t>(strips.Count(), 1, kMaxGroups);
 
   ScratchLayout layout;
+  bordered = layout.Take(BorderedSize() * kFloat);
   patch = layout.Take(strips.PatchSize() * kFloat);
   map = layout.Take(strips.MapSize() * kFloat);
   gradient = layout.Take(channels * GradientRows() * GradientStride() * kFloat);
@@ -36,7 +37,7 @@ BlockPlan::BlockPlan(const AgentBlock& problem, const AgentBlockSaved& with, int
   total = layout.Total();
 }
 
-BlockTables::BlockTables(const BlockPlan& plan, bool backward) : backward_(backward) {
+BlockTables::BlockTables(const BlockPlan& plan, BlockPass pass) : pass_(pass) {
   const int64_t middle = plan.strips.middle, channels = plan.channels, taps = plan.p.Taps();
   const auto floats = [this](int64_t count) { return layout_.Take(count * kFloat); };
   first_ = floats(taps * middle);
@@ -46,11 +47,15 @@ BlockTables::BlockTables(const BlockPlan& plan, bool backward) : backward_(backw
   norms_ = floats(kNormVectors * (middle + channels));
   taps_sums_ = floats(plan.groups * (taps + 1) * middle);
   strip_sums_ = floats(std::max(plan.strips.Count(), plan.p.batch) * 2 * std::max(middle, channels));
-  if (backward) {
+  if (pass != BlockPass::kForward) {
     transposed_ = floats(kWinogradFrequencies * plan.p.channels * middle);
     rotated_ = floats(9 * plan.p.middle * plan.p.channels);
     pooled_gradient_ = floats(plan.p.batch * channels * plan.pooled_height * plan.pooled_width);
-    weight_sums_ = floats(plan.groups * plan.WeightSums());
+    if (pass == BlockPass::kBackward) {
+      weight_sums_ = floats(plan.groups * plan.WeightSums());
+    } else {
+      by_tap_ = floats(plan.p.middle * RoundUp(taps, plan.Panel()));
+    }
   } else {
     second_ = floats(kWinogradFrequencies * plan.p.middle * channels);
     patch_sums_ = floats(plan.groups * taps);
@@ -78,11 +83,12 @@ void BlockTables::Place(char* memory, BlockPlan* plan) const {
   plan->second_norm = norm(channels);
   plan->taps_sums = floats(taps_sums_);
   plan->strip_sums = floats(strip_sums_);
-  if (backward_) {
+  if (pass_ != BlockPass::kForward) {
     plan->transposed.weight = floats(transposed_);
     plan->rotated = floats(rotated_);
     plan->pooled_gradient = floats(pooled_gradient_);
     plan->weight_sums = floats(weight_sums_);
+    plan->by_tap = floats(by_tap_);
   } else {
     plan->second.weight = floats(second_);
     plan->patch_sums = floats(patch_sums_);

@@ -44,7 +44,9 @@ struct BlockPlan {
   float* taps_sums = nullptr;        // (groups, taps + 1, middle): by tap; in the last row the plain sum
   float* patch_sums = nullptr;       // (groups, taps)
   float* pooled_gradient = nullptr;  // dA where the maximum is > 0, in blocks of channels
-  float* weight_sums = nullptr;      // (groups, panels, frequencies, middle, panel)
+  float* by_tap = nullptr;           // the first convolution's weights in panels (middle, taps)
+  float* dx = nullptr;
+  float* weight_sums = nullptr;  // (groups, panels, frequencies, middle, panel)
 
   BlockPlan(const AgentBlock& problem, const AgentBlockSaved& with, int64_t vector_lanes);
 
@@ -59,22 +61,28 @@ struct BlockPlan {
     return (image * channels + channel / kChannelBlock * kChannelBlock) * pixels + channel % kChannelBlock;
   }
 
+  // dX of an image with the pixels that taps reach beyond it.
+  int64_t BorderedStride() const { return p.width + 2 * strips.border; }
+  int64_t BorderedSize() const { return p.inputs * (p.height + 2 * strips.border) * BorderedStride(); }
+
   // A worker's working memory in a strip, by offsets into it.
-  int64_t patch, map, gradient, input, product, total;
+  int64_t bordered, patch, map, gradient, input, product, total;
 };
+
+enum class BlockPass { kForward, kBackward, kInputGradient };
 
 // What a kind of call keeps in working memory.
 class BlockTables {
  public:
-  BlockTables(const BlockPlan& plan, bool backward);
+  BlockTables(const BlockPlan& plan, BlockPass pass);
   int64_t Bytes() const { return layout_.Total(); }
   void Place(char* memory, BlockPlan* plan) const;
 
  private:
-  const bool backward_;
+  const BlockPass pass_;
   ScratchLayout layout_;
   int64_t first_, first_shift_, offset_, ones_, second_, transposed_ = 0, rotated_ = 0, norms_, strip_sums_ = 0;
-  int64_t taps_sums_, patch_sums_ = 0, pooled_gradient_ = 0, weight_sums_ = 0;
+  int64_t taps_sums_, patch_sums_ = 0, pooled_gradient_ = 0, weight_sums_ = 0, by_tap_ = 0;
 };
 
 // Scale, shift and the rest but the gradient's vectors, from mean and rstd.
@@ -96,6 +104,7 @@ using agent_block_forward = BlockTaskKernel;            // a strip: z2, its stat
 using agent_block_finish = BlockFinishKernel;           // an image: A
 using agent_block_pooled_gradient = BlockPooledKernel;  // an image: pooled_gradient and its sums
 using agent_block_backward = BlockTaskKernel;           // a group: weight_sums, taps_sums
+using agent_block_input_gradient = BlockTaskKernel;     // an image: dX
 using agent_block_weight_gradient = BlockWeightKernel;  // a vector of channels: the second convolution's gradient
 }  // namespace block_kernels
 

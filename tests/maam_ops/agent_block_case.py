@@ -105,8 +105,12 @@ class AgentBlockCase:
         gradients = [Array.poisoned(p.data.shape, "float32", self.offset) for p in parameters]
         # A result has no guard that says it was not written since.
         saved = [Array(a.values, a.dtype, self.offset if a.dtype == "float32" else 0) for a in self.saved]
-        launch("AgentBlockBackward", [self.x, self.constants, *parameters, *saved, self.da], gradients)
-        return gradients
+        inputs = [self.x, self.constants, *parameters, *saved, self.da]
+        launch("AgentBlockBackward", inputs, gradients)
+        norms = [Array(gradients[i].values, "float32", self.offset) for i in (1, 2, 4, 5)]
+        dx = Array.poisoned(self.x.data.shape, "float32", self.offset)
+        launch("AgentBlockInputGradient", [*inputs, *norms], [dx])
+        return [*gradients, dx]
 
     def expected(self):
         """Results of forward and backward, each a list of arrays."""
@@ -138,13 +142,13 @@ class AgentBlockCase:
         dz2, dg2, db2 = _norm_gradient(dy2, normal2, g2, rstd2)
         da1, dw2 = _conv_gradients(a1, w2, dz2)
         dz1, dg1, db1 = _norm_gradient(np.where(y1 > 0, da1, 0), normal1, g1, rstd1)
-        _, dw1 = _conv_gradients(x, w1, dz1)
-        return forward, [dw1, dg1, db1, dw2, dg2, db2]
+        dx, dw1 = _conv_gradients(x, w1, dz1)
+        return forward, [dw1, dg1, db1, dw2, dg2, db2, dx]
 
     def check(self, scale=1.0):
         forward, backward = self.expected()
         names = ["A", "moving_mean 1", "moving_variance 1", "moving_mean 2", "moving_variance 2"]
-        names += ["dW1", "dgamma1", "dbeta1", "dW2", "dgamma2", "dbeta2"]
+        names += ["dW1", "dgamma1", "dbeta1", "dW2", "dgamma2", "dbeta2", "dX"]
         worst = {}
         for name, got, expected in zip(names, self.forward() + self.backward(), forward + backward, strict=True):
             error, unit = got.values - expected, np.sqrt((expected**2).mean())

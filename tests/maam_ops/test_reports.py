@@ -50,7 +50,7 @@ def test_explain_names_the_cells_of_a_net_and_what_ran(pynative):
 def test_explain_an_operator():
     assert maam_ops.explain("reduce", impl="reference").choices["reduce"].impl == "reference"
     assert maam_ops.explain(agent_aggregate).choices.keys() == {"agent_aggregate"}
-    with pytest.raises(ValueError, match="got 'agregate', expected a Cell or one of agent_aggregate"):
+    with pytest.raises(ValueError, match=r"got 'agregate', expected a Cell or one of .*agent_aggregate"):
         maam_ops.explain("agregate")
 
 
@@ -80,7 +80,7 @@ def test_compare_a_net_restores_it():
 def test_compare_needs_something_fused():
     with pytest.raises(ValueError, match="contains no fused operator"):
         maam_ops.compare(nn.Dense(2, 2), *tensors((2, 2), 1))
-    with pytest.raises(ValueError, match="expected a Cell or one of agent_aggregate"):
+    with pytest.raises(ValueError, match=r"expected a Cell or one of .*agent_aggregate"):
         maam_ops.compare(np.add, 1, 2)
 
 
