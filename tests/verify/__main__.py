@@ -69,7 +69,10 @@ def run(tier: Tier, folder: Path) -> Row:
     if missing:
         return Row(tier.name, skipped=f"needs {', '.join(missing)}")
     report = folder / f"{len(list(folder.iterdir()))}.xml"
-    environment = os.environ | {"MAAM_OPS_VERIFY": "full", "PYTEST_ADDOPTS": f"--junitxml={report} -p no:cacheprovider"}
+    environment = os.environ | {
+        "MAAM_OPS_VERIFY": "full",
+        "PYTEST_ADDOPTS": f"--junitxml={report} -o junit_family=xunit1 -p no:cacheprovider",
+    }
     if tier.target:
         environment.pop("MAAM_OPS_VERIFY")
         command = ["make", tier.target]

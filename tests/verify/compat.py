@@ -52,8 +52,10 @@ def call(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subproce
 
 
 def interpreter(version: str) -> str | None:
-    path = shutil.which(f"python{version}")
-    return path if path is not None and call(path, "--version").returncode == 0 else None
+    """On the path, or among those of pyenv, whose shims may be there for versions that are switched off."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [shutil.which(f"python{version}"), *sorted(root.glob(f"versions/{version}.*/bin/python{version}"))]
+    return next((str(path) for path in found if path is not None and call(path, "--version").returncode == 0), None)
 
 
 def last_line(text: str) -> str:
