@@ -40,7 +40,7 @@ class Implementation:
 
 @dataclass(frozen=True)
 class Choice:
-    """The implementation taken, the reason, why each other one was not, and the rows of the table that can change it."""
+    """The implementation taken, the reason, why not the others, and the rows of the table for the operator's calls."""
 
     op: str
     impl: str

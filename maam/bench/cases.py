@@ -318,12 +318,13 @@ class Operator(Case):
 
     # Gradients cancel, and ReLU and max-pool turn a rounding into another path.
     tolerance: ClassVar = {"": 2e-2}
-    _SHAPES: ClassVar = {
+    SHAPES: ClassVar = {
         "agent_aggregate": ((128, 16, 16),) * 3,
         "reduce": ((64, 16, 16),),
         "aggregate_reduce": ((64, 16, 16),) * 3,
         "maam": ((3, 32, 32),),
         "maam_deep": ((3, 32, 32),),
+        "agent_block": ((3, 32, 32),),
         "dense": ((32768,),),
         "cross_entropy": ((10,),),
         "adam": ((1000,), (1000,)),
@@ -336,11 +337,11 @@ class Operator(Case):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the first operand."""
-        return (self.batch, *self._SHAPES[self.op][0])
+        return (self.batch, *self.SHAPES[self.op][0])
 
     def inputs(self) -> Arrays:
         rng = np.random.default_rng(self.batch)
-        arrays = {f"x{i}": _random(rng, (self.batch, *shape)) for i, shape in enumerate(self._SHAPES[self.op])}
+        arrays = {f"x{i}": _random(rng, (self.batch, *shape)) for i, shape in enumerate(self.SHAPES[self.op])}
         if self.op == "cross_entropy":
             arrays["labels"] = rng.integers(0, 10, self.batch).astype(np.int32)
         return arrays

@@ -19,17 +19,17 @@ from .suite import Profile
 FILE_NAME = "tuning.json"
 NATIVE, REFERENCE = "native operator", "reference operator"
 # Calls that the operator itself tells apart, and batches that fall into its small, medium and large calls.
-_CALLS = dict.fromkeys(("reduce", "aggregate_reduce", "maam"), ("inference", "training")) | {
-    "maam_deep": ("inference",)
-}
-_BATCHES = {"cross_entropy": (64,), "maam": (1, 64), "maam_deep": (1, 64), "adam": (10, 1000, 8400)}
+_TOLD = ("reduce", "aggregate_reduce", "maam", "maam_deep")
+_CALLS = dict.fromkeys(_TOLD, ("inference", "training")) | {"agent_block": ("training",)}
+_BATCHES = {"cross_entropy": (64,), "adam": (10, 1000, 8400)}
+_BATCHES |= dict.fromkeys(("maam", "maam_deep", "agent_block"), (1, 64))
 
 
 def cases() -> list[Operator]:
     """What is measured, one row of the table each."""
     return [
         Operator(op, batch, call)
-        for op in Operator._SHAPES
+        for op in Operator.SHAPES
         for call in _CALLS.get(op, ("both",))
         for batch in _BATCHES.get(op, (1, 64, 512))
     ]
@@ -65,11 +65,10 @@ def measure(
                 failures.append(f"{case.op} {case.label}: {error}")
                 continue
             ratio, low, high = paired(race.rounds, lambda one: one[REFERENCE] / one[NATIVE])
-            size = tuning.size_of((case.shape[0] * 1000,) if case.op == "adam" else case.shape)
+            size = tuning.size_of(case.shape)
             row = {"op": case.op, "size": size, "call": case.call, "impl": tuning.path_of(ratio)}
-            rows.append(
-                row | {name: round(value, 3) for name, value in (("ratio", ratio), ("low", low), ("high", high))}
-            )
+            spread = {"ratio": ratio, "low": low, "high": high}
+            rows.append(row | {name: round(value, 3) for name, value in spread.items()})
     about = machine.describe(threads)
     name = f"{about['cpu_model']}, {threads} threads, MindSpore {about['mindspore']}"
     return {"machine": name, "rows": rows}, failures

@@ -9,6 +9,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 import maam_ops
+from maam_ops.agent_block import FusedAgentBlock
 
 from ...models import create_model
 from .. import cases
@@ -86,12 +87,18 @@ def _flat(results) -> list[Tensor]:
     return [tensor for one in results for tensor in _flat(one)]
 
 
+def _branch_of_deep(impl: str) -> nn.Cell:
+    block = create_model("deep", impl="reference").maam.agent1.block
+    return block if impl == "reference" else FusedAgentBlock(block, impl=impl)
+
+
 _CELLS: dict[str, Callable[[str], nn.Cell]] = {
     "agent_aggregate": lambda impl: maam_ops.FusedAgentAggregate(3, impl=impl),
     "reduce": lambda impl: maam_ops.FusedReduce(64, 128, impl=impl),
     "aggregate_reduce": lambda impl: maam_ops.FusedAggregateReduce(3, 64, 128, impl=impl),
     "maam": lambda impl: create_model("authors", impl=impl).maam,
     "maam_deep": lambda impl: create_model("deep", impl=impl).maam,
+    "agent_block": _branch_of_deep,
     "dense": lambda impl: maam_ops.FusedDense(32768, 256, relu=True, impl=impl),
     "cross_entropy": lambda impl: maam_ops.FusedCrossEntropy(impl=impl),
 }
