@@ -18,12 +18,14 @@ class FusedCell(nn.Cell):
     Attributes:
         choice: the implementation taken when the Cell was made, and why; see ``maam_ops.explain``.
         impl: its name.
+        automatic: whether the Cell decided by itself, so that the table of ``maam_ops.tuning`` may correct it by call.
     """
 
     def __init__(self, op: str, impl: str) -> None:
         super().__init__()
         self.choice = _select.choose(op, impl)
         self.impl = self.choice.impl
+        self.automatic = not _select.is_explicit(impl)
 
     def adopt(self, attribute: str, parameter: Parameter) -> None:
         """Make an existing Parameter this Cell's own without renaming it, so that checkpoints stay valid."""

@@ -1,18 +1,19 @@
 """Which implementation of an operator runs, and why: ``impl=`` and ``MAAM_OPS_IMPL``.
 
-An explicit choice is honoured or raises. ``auto`` follows a static order and never fails where the reference could
-answer.
+An explicit choice is honoured or raises. ``auto`` follows a static order, corrected by a static table where the kernel
+was measured to be slower than the reference (:mod:`maam_ops.tuning`), and never fails where the reference could answer.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import mindspore as ms
+from mindspore.ops.primitive import constexpr
 
-from maam_ops import _native
+from maam_ops import _native, tuning
 
 AUTO = "auto"
 NATIVE = "native"
@@ -39,16 +40,18 @@ class Implementation:
 
 @dataclass(frozen=True)
 class Choice:
-    """The implementation taken, the reason, and why each other one was not."""
+    """The implementation taken, the reason, why not the others, and the rows of the table for the operator's calls."""
 
     op: str
     impl: str
     reason: str
     others: dict[str, str] = field(default_factory=dict)
+    rows: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.op}: {self.impl} ({self.reason})"]
         lines += [f"  not {name}: {reason}" for name, reason in self.others.items()]
+        lines += [f"  by table: {row}" for row in self.rows]
         return "\n".join(lines)
 
 
@@ -102,8 +105,14 @@ def is_explicit(impl: str) -> bool:
     return impl != AUTO or (os.environ.get(VARIABLE) or AUTO) != AUTO
 
 
-def choose(op: str, impl: str = AUTO) -> Choice:
+def choose(op: str, impl: str = AUTO, shape: Sequence[int] | None = None, training: bool | None = None) -> Choice:
     """Decide which implementation of ``op`` runs on this machine now.
+
+    Args:
+        op: the operator.
+        impl: what was asked for.
+        shape: of the first operand of a call, for ``auto`` to look it up in the table; None before there is a call.
+        training: whether the call is one of training; None for operators that are not told.
 
     Raises:
         ValueError: ``impl`` or ``MAAM_OPS_IMPL`` is not a known name.
@@ -125,4 +134,18 @@ def choose(op: str, impl: str = AUTO) -> Choice:
     for name, reason in reasons.items():
         if name != taken:
             others[name] = reason or (f"{taken} comes first" if name in automatic else "only when asked for")
-    return Choice(op, taken, "first available in the order of auto", others)
+    if taken != NATIVE:
+        return Choice(op, taken, "first available in the order of auto", others)
+    table = tuning.table()
+    row = None if shape is None else table.find(op, shape, training)
+    if row is not None and row.impl != taken:
+        others = {name: why for name, why in others.items() if name != row.impl}
+        return Choice(op, row.impl, f"by table: {row} [{table.source}]", {taken: "slower in calls like this", **others})
+    reason = "first available in the order of auto"
+    return Choice(op, taken, reason, others, tuple(f"{row} [{table.source}]" for row in table.of(op)))
+
+
+@constexpr
+def path(op, impl, automatic, shape, training):
+    """The implementation for one call of a Cell that has decided for ``impl`` by itself or, if not, was told."""
+    return choose(op, AUTO, shape, training).impl if automatic and impl == NATIVE else impl

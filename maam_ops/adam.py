@@ -46,13 +46,13 @@ class FusedAdam(nn.Adam):
 
     def __init__(self, params: Any, *args: Any, impl: str = "auto", **kwargs: Any) -> None:
         super().__init__(params, *args, **kwargs)
-        self.choice = _select.choose(OP, impl)
+        self.choice = _select.choose(OP, impl, (sum(parameter.size for parameter in self._parameters),))
         reason = self._why_not_fused()
         if self.choice.impl == _select.NATIVE and reason:
             if _select.is_explicit(impl):
                 raise RuntimeError(f"maam_ops.FusedAdam: impl=native: not available: {reason}. Available: reference")
             self.choice = _select.Choice(OP, _select.REFERENCE, f"native cannot: {reason}", {_select.NATIVE: reason})
-        self.impl = self.choice.impl
+        self.impl, self.automatic = self.choice.impl, False
         if self.impl == _select.NATIVE:
             self._prepare()
 

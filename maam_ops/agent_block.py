@@ -75,7 +75,7 @@ def agent_block(
         RuntimeError: the implementation asked for is not available here.
     """
     check_agent_block(OP, x.shape, x.dtype, first[0].shape, second[0].shape)
-    if _chosen(impl) == "native":
+    if _chosen(impl, x.shape) == "native":
         return _run_native(x, first, second, momentum, eps)
     return reference(x, first, second, momentum=momentum, eps=eps)
 
@@ -112,7 +112,8 @@ class FusedAgentBlock(FusedCell):
         self.set_train(block.training)
 
     def construct(self, x):
-        if self.training and self.impl == "native" and x.dtype != ms.float64:
+        path = _select.path(OP, self.impl, self.automatic, x.shape, True)
+        if self.training and path == "native" and x.dtype != ms.float64:
             return train_cells(x, self.block)
         return self.block(x)
 
@@ -162,8 +163,8 @@ def train_cells(x, block):
 
 
 @constexpr
-def _chosen(impl):
-    return _select.choose(OP, impl).impl
+def _chosen(impl, shape):
+    return _select.choose(OP, impl, shape, True).impl
 
 
 @constexpr

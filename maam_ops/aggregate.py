@@ -59,7 +59,7 @@ def agent_aggregate(alpha: Tensor, *branches: Tensor, impl: str = "auto") -> Ten
     """
     branches = flat_branches(branches)
     check_branches(OP, alpha.shape, _shapes(branches), _dtypes(branches))
-    chosen = _chosen(impl)
+    chosen = _chosen(impl, branches[0].shape)
     if chosen == "native":
         return _run_native(alpha, branches)
     if chosen == "akg":
@@ -103,7 +103,9 @@ class FusedAgentAggregate(FusedCell):
     def construct(self, *branches):
         branches = flat_branches(branches)
         check_branch_count("FusedAgentAggregate", len(branches), self.num_agents)
-        return agent_aggregate(self.alpha, *branches, impl=self.impl)
+        return agent_aggregate(
+            self.alpha, *branches, impl=_select.path(OP, self.impl, self.automatic, branches[0].shape, None)
+        )
 
     def extend_repr(self) -> str:
         return f"num_agents={self.num_agents}, impl={self.impl}"
@@ -125,8 +127,8 @@ def _dtypes(tensors):
 
 
 @constexpr
-def _chosen(impl):
-    return _select.choose(OP, impl).impl
+def _chosen(impl, shape):
+    return _select.choose(OP, impl, shape).impl
 
 
 def _run_native(alpha, branches):

@@ -80,7 +80,7 @@ def aggregate_reduce(
     check_branches(OP, alpha.shape, [branch.shape for branch in branches], [branch.dtype for branch in branches])
     first = branches[0]
     check_reduce(OP, first.shape, first.dtype, weight.shape, gamma.shape, beta.shape, training)
-    if _chosen(impl) == "native":
+    if _chosen(impl, first.shape, training) == "native":
         return _run_native(alpha, branches, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps)
     return reference(
         alpha,
@@ -165,7 +165,7 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
             training=self.training,
             momentum=self.momentum,
             eps=self.eps,
-            impl=self.impl,
+            impl=_select.path(OP, self.impl, self.automatic, branches[0].shape, self.training),
         )
         if self.training:
             return self._keep_statistics(result[0], result[1], result[2])
@@ -179,8 +179,8 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
 
 
 @constexpr
-def _chosen(impl):
-    return _select.choose(OP, impl).impl
+def _chosen(impl, shape, training):
+    return _select.choose(OP, impl, shape, training).impl
 
 
 def _run_native(alpha, branches, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps):

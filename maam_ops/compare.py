@@ -214,15 +214,15 @@ class _CellSide:
 
     @contextmanager
     def _switched(self, impl: str) -> Iterator[None]:
-        kept = [cell.impl for cell in self._fused]
+        kept = [(cell.impl, cell.automatic) for cell in self._fused]
         if impl != _select.AUTO:
             for cell in self._fused:
-                cell.impl = _select.choose(cell.choice.op, impl).impl
+                cell.impl, cell.automatic = _select.choose(cell.choice.op, impl).impl, False
         try:
             yield
         finally:
             for cell, old in zip(self._fused, kept, strict=True):
-                cell.impl = old
+                cell.impl, cell.automatic = old
 
 
 def _outputs_and_gradients(

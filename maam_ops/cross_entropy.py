@@ -77,7 +77,7 @@ def cross_entropy(
             implementation asked for is not available here.
     """
     check_cross_entropy(OP, logits.shape, logits.dtype, labels.shape, labels.dtype, label_smoothing)
-    if _chosen(impl) == "native":
+    if _chosen(impl, logits.shape) == "native":
         return _run_native(logits, labels, label_smoothing, ignore_index)
     return reference(logits, labels, label_smoothing=label_smoothing, ignore_index=ignore_index)
 
@@ -103,7 +103,11 @@ class FusedCrossEntropy(FusedCell):
 
     def construct(self, logits, labels):
         return cross_entropy(
-            logits, labels, label_smoothing=self.label_smoothing, ignore_index=self.ignore_index, impl=self.impl
+            logits,
+            labels,
+            label_smoothing=self.label_smoothing,
+            ignore_index=self.ignore_index,
+            impl=_select.path(OP, self.impl, self.automatic, logits.shape, None),
         )
 
     def extend_repr(self) -> str:
@@ -111,8 +115,8 @@ class FusedCrossEntropy(FusedCell):
 
 
 @constexpr
-def _chosen(impl):
-    return _select.choose(OP, impl).impl
+def _chosen(impl, shape):
+    return _select.choose(OP, impl, shape).impl
 
 
 @constexpr

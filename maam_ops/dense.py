@@ -51,7 +51,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool =
         RuntimeError: the implementation asked for is not available here.
     """
     check_dense(OP, x.shape, x.dtype, weight.shape, () if bias is None else bias.shape)
-    if _chosen(impl) == "native":
+    if _chosen(impl, x.shape) == "native":
         return _run_native(x, weight, bias, relu)
     return reference(x, weight, bias, relu=relu)
 
@@ -105,7 +105,9 @@ class FusedDense(FusedCell):
         self.in_channels, self.out_channels, self.relu = layer.in_channels, layer.out_channels, relu
 
     def construct(self, x):
-        return dense(x, self.weight, self.bias, relu=self.relu, impl=self.impl)
+        return dense(
+            x, self.weight, self.bias, relu=self.relu, impl=_select.path(OP, self.impl, self.automatic, x.shape, None)
+        )
 
     def extend_repr(self) -> str:
         return (
@@ -115,8 +117,8 @@ class FusedDense(FusedCell):
 
 
 @constexpr
-def _chosen(impl):
-    return _select.choose(OP, impl).impl
+def _chosen(impl, shape):
+    return _select.choose(OP, impl, shape).impl
 
 
 @constexpr

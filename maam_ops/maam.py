@@ -112,7 +112,7 @@ def maam(
     """
     check_maam(OP, x.shape, x.dtype, alpha.shape, [branch[0].shape for branch in branches], weight.shape)
     last = (weight, gamma, beta, moving_mean, moving_variance)
-    if _chosen(impl, training, [branch[0].shape for branch in branches]) == "native":
+    if _chosen(impl, training, x.shape, [branch[0].shape for branch in branches]) == "native":
         return run_native(x, alpha, branches, last, training, momentum, eps)
     return reference(x, alpha, branches, *last, training=training, momentum=momentum, eps=eps)
 
@@ -224,7 +224,8 @@ class FusedMAAM(FusedCell):
             training_reason = why_not_training(convs[0].in_channels, [conv.kernel_size[0] for conv in convs])
             self._trains = training_reason is None
             training = f"training composes the branches: {training_reason}"
-        choice = _select.choose(maam_deep.OP if self._deep else OP, impl)
+        self._op = maam_deep.OP if self._deep else OP
+        choice = _select.choose(self._op, impl)
         if choice.impl == _select.NATIVE:
             choice = _choice_of_cell(choice, reason, asked_for=_select.is_explicit(impl))
             if self._fusible and not self._trains:
@@ -232,7 +233,8 @@ class FusedMAAM(FusedCell):
         self.choice, self.impl = choice, choice.impl
 
     def construct(self, x):
-        native = self.impl == "native" and self._fusible and x.dtype != ms.float64
+        path = _select.path(self._op, self.impl, self.automatic, x.shape, self.training)
+        native = path == "native" and self._fusible and x.dtype != ms.float64
         if native and self._deep:
             return self._construct_deep(x)
         if native and (self._trains or not self.training):
@@ -311,8 +313,8 @@ def _choice_of_cell(choice: _select.Choice, reason: str | None, *, asked_for: bo
 
 
 @constexpr
-def _chosen(impl, training, kernels):
-    choice = _select.choose(OP, impl)
+def _chosen(impl, training, shape, kernels):
+    choice = _select.choose(OP, impl, shape, training)
     reason = why_not_training(kernels[0][1], [kernel[2] for kernel in kernels]) if training else None
     if choice.impl != "native" or reason is None:
         return choice.impl

@@ -98,7 +98,7 @@ def maam_deep(
     """
     check_maam_deep(OP, x.shape, x.dtype, alpha.shape, _kernel_shapes(branches), weight.shape)
     last = (weight, gamma, beta, moving_mean, moving_variance)
-    if _chosen(impl) == "native":
+    if _chosen(impl, x.shape) == "native":
         return _run_native(x, alpha, branches, last, eps)
     return reference(x, alpha, branches, *last, eps=eps)
 
@@ -138,8 +138,8 @@ def _kernel_shapes(branches):
 
 
 @constexpr
-def _chosen(impl):
-    return _select.choose(OP, impl).impl
+def _chosen(impl, shape):
+    return _select.choose(OP, impl, shape, False).impl
 
 
 @constexpr

@@ -96,7 +96,7 @@ def reduce(
         RuntimeError: the implementation asked for is not available here.
     """
     check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
-    chosen = _chosen(impl)
+    chosen = _chosen(impl, g.shape, training)
     if chosen == "native":
         return _run_native(g, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps)
     if chosen == "akg":
@@ -185,7 +185,7 @@ class FusedReduce(BatchNormReduce):
             training=self.training,
             momentum=self.momentum,
             eps=self.eps,
-            impl=self.impl,
+            impl=_select.path(OP, self.impl, self.automatic, g.shape, self.training),
         )
         if self.training:
             return self._keep_statistics(result[0], result[1], result[2])
@@ -248,8 +248,8 @@ def _scalar(value, dtype):
 
 
 @constexpr
-def _chosen(impl):
-    return _select.choose(OP, impl).impl
+def _chosen(impl, shape, training):
+    return _select.choose(OP, impl, shape, training).impl
 
 
 @constexpr

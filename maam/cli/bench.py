@@ -33,6 +33,14 @@ def bench(
             "installed (pip install 'maam-ops[peers]').",
         ),
     ] = False,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Measure each operator's kernel against its reference instead and write tuning.json, by which "
+            "impl=auto decides where MAAM_OPS_TUNING names that file.",
+        ),
+    ] = False,
     data: Data = None,
     python: Annotated[
         list[str] | None,
@@ -57,6 +65,9 @@ def bench(
     """
     from ..bench import plots
 
+    if tune:
+        _tune("full" if full else "quick", threads, out, peers=peers, only=only, report=report, data=data)
+        return
     if peers:
         from ..bench.peers import report as reporting
     else:
@@ -77,6 +88,31 @@ def bench(
         typer.echo(reporting.summary(results))
         typer.echo("")
         typer.echo("wrote " + ", ".join(str(path) for path in paths))
+    _fail(failures)
+
+
+def _tune(profile: str, threads: int, out: Path, **others: Any) -> None:
+    from ..bench import tune
+    from ..bench.suite import PROFILES
+
+    for name, value in others.items():
+        if value:
+            raise MaamError(f"--tune cannot be combined with --{name}: it measures every operator")
+    _check_threads(threads)
+    table, failures = tune.measure(PROFILES[profile], threads, _on_row)
+    path = tune.write(table, out)
+    typer.echo("")
+    for row in table["rows"]:
+        typer.echo(f"{row['op']:<17} {row['size']:<7} {row['call']:<10} {row['ratio']:5.2f}x  {row['impl']}")
+    typer.echo(f"\nwrote {path}; to use it: export MAAM_OPS_TUNING={path.resolve()}")
+    _fail(failures)
+
+
+def _on_row(position: int, total: int, name: str) -> None:
+    typer.echo(f"{position:3d}/{total}  {name}")
+
+
+def _fail(failures: list[str]) -> None:
     for failure in failures:
         typer.echo(f"error: {failure}", err=True)
     if failures:
@@ -106,7 +142,7 @@ def _measure_peers(
 
     _check_threads(threads)
     use_pythons(pythons)
-    return run(PROFILES[profile], data, only, threads, lambda i, count, name: typer.echo(f"{i:3d}/{count}  {name}"))
+    return run(PROFILES[profile], data, only, threads, _on_row)
 
 
 def _measure(profile: str, only: list[str], threads: int) -> tuple[Any, list[str]]:
@@ -115,7 +151,4 @@ def _measure(profile: str, only: list[str], threads: int) -> tuple[Any, list[str
 
     _check_threads(threads)
 
-    def on_benchmark(position: int, total: int, benchmark: Any) -> None:
-        typer.echo(f"{position:3d}/{total}  {benchmark.name}")
-
-    return run(PROFILES[profile], only, threads, on_benchmark)
+    return run(PROFILES[profile], only, threads, lambda position, total, row: _on_row(position, total, row.name))

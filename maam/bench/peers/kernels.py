@@ -108,10 +108,10 @@ def _ceilings() -> dict[str, float]:
     reads, writes = [aligned((_STREAM,), np.float32(1)), aligned((_STREAM,), np.float32(1))], [aligned((_STREAM,))]
     moved = 4 * _STREAM * (len(reads) + len(writes))
     best = 0.0
-    for streaming in (False, True):
+    for streaming, blocked, ranges in itertools.product((False, True), repeat=3):
         for _ in range(3):
             before = time.perf_counter()
-            core.ceiling_bandwidth(reads, writes, streaming=streaming, blocked=False, ranges=True)
+            core.ceiling_bandwidth(reads, writes, streaming=streaming, blocked=blocked, ranges=ranges)
             best = max(best, moved / (time.perf_counter() - before))
     rates = []
     for _ in range(5):

@@ -104,6 +104,7 @@ def aligned(shape: tuple[int, ...], fill: np.ndarray | None = None) -> np.ndarra
 _NATIVE = f"{__name__}.native"
 _MINDSPORE = f"{__name__}.mindspore"
 _MODEL = f"{__name__}.model"
+_OPERATOR = f"{__name__}.operator"
 _AKG = ("decorator", "sympy")
 # One process and one set of buffers: where pages lie in memory must not decide between kernel and ceiling. NumPy would
 # ask for huge pages, which MindSpore's tensors do not get.
@@ -150,6 +151,8 @@ for _side in (
         {"fused": False, "graph_kernel": True},
         requires=_AKG,
     ),
+    Side("native operator", "the Cell by its kernel", f"{_OPERATOR}:prepare", {"impl": "native"}),
+    Side("reference operator", "the Cell in MindSpore ops", f"{_OPERATOR}:prepare", {"impl": "reference"}),
     Side("replaced stage", "the unfused operators of the model alone", f"{_MODEL}:replaced_stage", gated=False),
 ):
     register(_side)

@@ -1,0 +1,104 @@
+"""An operator's Cell by its kernel or by its reference, as ``impl="auto"`` would choose between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+import maam_ops
+from maam_ops.agent_block import FusedAgentBlock
+
+from ...models import create_model
+from .. import cases
+from ..cases import Arrays
+from . import Candidate, Prepared, mindspore
+
+
+class _Gradients(nn.Cell):
+    """Gradients of a Cell with respect to its parameters and its inputs (labels apart)."""
+
+    def __init__(self, net: nn.Cell, parameters: list[Parameter], every_input: bool) -> None:
+        super().__init__()
+        self.net, self.parameters = net, ms.ParameterTuple(parameters)
+        self.gradient = ops.GradOperation(get_all=every_input, get_by_list=bool(parameters))
+
+    def construct(self, *inputs):
+        if len(self.parameters):
+            return self.gradient(self.net, self.parameters)(*inputs)
+        return self.gradient(self.net)(*inputs)
+
+
+def prepare(case: cases.Operator, inputs: Arrays, *, impl: str) -> Prepared:
+    """The Cell at the case's sizes, from the same parameters on every side."""
+    mindspore.configure()
+    arguments = [Tensor(array) for array in inputs.values()]
+    if case.op == "adam":
+        return _updates(impl, arguments)
+    net = _CELLS[case.op](impl)
+    parameters = list(net.get_parameters())
+    for parameter in parameters:
+        parameter.set_data(Tensor(_values(parameter)))
+    net.set_train(case.call != "inference")
+    calls = {}
+    if case.call != "training":
+        calls["y"] = net
+    if case.call != "inference":
+        calls["d"] = _Gradients(net, net.trainable_params(), every_input=case.op != "cross_entropy")
+
+    def run() -> Arrays:
+        results = {}
+        for name, call in calls.items():
+            for number, tensor in enumerate(_flat(call(*arguments))):
+                results[f"{name}{number}"] = tensor.asnumpy()
+        return results
+
+    return Prepared({"": Candidate(run)})
+
+
+def _updates(impl: str, arguments: list[Tensor]) -> Prepared:
+    value = Parameter(arguments[0].copy(), name="value")
+    optimizer = maam_ops.FusedAdam([value], 1e-3, weight_decay=1e-4, impl=impl)
+
+    def run() -> Arrays:
+        optimizer((arguments[1],))
+        return {"value": value.asnumpy()[:1]}
+
+    def verify() -> Arrays:
+        run()
+        return {"value": value.asnumpy().copy()}
+
+    return Prepared({"": Candidate(run, verify)})
+
+
+def _values(parameter: Parameter) -> np.ndarray:
+    rng = np.random.default_rng(list(parameter.name.encode()))
+    if parameter.name.endswith(("gamma", "moving_variance")):
+        return rng.uniform(0.5, 1.5, parameter.shape).astype(np.float32)
+    width = max(int(np.prod(parameter.shape[1:])), 1)
+    return (rng.standard_normal(parameter.shape) / np.sqrt(width)).astype(np.float32)
+
+
+def _flat(results) -> list[Tensor]:
+    if isinstance(results, Tensor):
+        return [results]
+    return [tensor for one in results for tensor in _flat(one)]
+
+
+def _branch_of_deep(impl: str) -> nn.Cell:
+    block = create_model("deep", impl="reference").maam.agent1.block
+    return block if impl == "reference" else FusedAgentBlock(block, impl=impl)
+
+
+_CELLS: dict[str, Callable[[str], nn.Cell]] = {
+    "agent_aggregate": lambda impl: maam_ops.FusedAgentAggregate(3, impl=impl),
+    "reduce": lambda impl: maam_ops.FusedReduce(64, 128, impl=impl),
+    "aggregate_reduce": lambda impl: maam_ops.FusedAggregateReduce(3, 64, 128, impl=impl),
+    "maam": lambda impl: create_model("authors", impl=impl).maam,
+    "maam_deep": lambda impl: create_model("deep", impl=impl).maam,
+    "agent_block": _branch_of_deep,
+    "dense": lambda impl: maam_ops.FusedDense(32768, 256, relu=True, impl=impl),
+    "cross_entropy": lambda impl: maam_ops.FusedCrossEntropy(impl=impl),
+}

@@ -1,0 +1,107 @@
+"""The table behind impl="auto": which row a call meets, what it changes, and what happens to a bad file."""
+
+import json
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+import maam_ops
+from maam_ops import _select, tuning
+
+pytestmark = pytest.mark.skipif(
+    _select.implementations("reduce")[0].why_not() is not None, reason="the native kernels are not built"
+)
+
+
+@pytest.fixture
+def use(tmp_path, monkeypatch):
+    """Puts rows into force; the shipped table comes back afterwards."""
+
+    def put(*rows):
+        path = tmp_path / "table.json"
+        path.write_text(json.dumps({"machine": "a machine", "rows": list(rows)}))
+        monkeypatch.setenv(tuning.VARIABLE, str(path))
+        tuning.table.cache_clear()
+        return path
+
+    yield put
+    monkeypatch.undo()
+    tuning.table.cache_clear()
+
+
+def row(op="reduce", size="small", call="inference", impl="reference", ratio=0.5):
+    return {"op": op, "size": size, "call": call, "impl": impl, "ratio": ratio}
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((1, 64, 32, 32), "small"),
+        ((1, 64, 32, 33), "medium"),
+        ((2**22,), "medium"),
+        ((2**22, 2), "large"),
+        ((), "small"),
+    ],
+)
+def test_size_of_a_call(shape, size):
+    assert tuning.size_of(shape) == size
+
+
+def test_a_row_decides_for_its_calls_only(use):
+    path = use(row(), row(size="medium", impl="native", ratio=2.0))
+    small, medium = (1, 8, 4, 4), (64, 64, 16, 16)
+    taken = _select.choose("reduce", "auto", small, False)
+    assert taken.impl == "reference"
+    assert str(path) in taken.reason and "0.50x" in taken.reason
+    assert taken.others["native"] == "slower in calls like this"
+    for shape, training in ((small, True), (medium, False), ((-1, 8, 4, 4), False)):
+        assert _select.choose("reduce", "auto", shape, training).impl == "native"
+    assert _select.choose("aggregate_reduce", "auto", small, False).impl == "native"
+    assert _select.choose("reduce", "native", small, False).impl == "native"
+
+
+@pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE], ids=["pynative", "graph"])
+def test_cells_follow_the_table_unless_told(use, mode):
+    use(row(), row(op="dense", call="both"))
+    before = ms.get_context("mode")
+    ms.set_context(mode=mode)
+    try:
+        g = Tensor(np.random.default_rng(0).standard_normal((1, 8, 4, 4)).astype(np.float32))
+        for impl, expected in (("auto", []), ("native", ["reduce_inference"])):
+            cell = maam_ops.FusedReduce(8, 16, impl=impl).set_train(False)
+            ran = maam_ops.explain(cell, g).kernels
+            assert [name.partition("/")[0] for name in ran] == expected
+    finally:
+        ms.set_context(mode=before)
+
+
+def test_explain_prints_the_rows(use):
+    path = use(row(impl="native", ratio=1.25), row(op="dense", call="both"))
+    text = str(maam_ops.explain("reduce"))
+    assert f"by table: small, inference: native (kernel 1.25x as fast as reference) [{path}]" in text
+    assert "dense" not in text
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"rows": []}', '{"machine": "", "rows": [{"op": "reduce"}]}', json.dumps({"machine": ""})]
+)
+def test_a_bad_file_is_named(use, content):
+    path = use()
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"MAAM_OPS_TUNING: got {path}, expected a table"):
+        _select.choose("reduce")
+
+
+def test_unknown_names_in_a_row_are_refused(use):
+    use(row(size="tiny"))
+    with pytest.raises(ValueError, match="unknown size"):
+        tuning.table()
+
+
+def test_the_shipped_table_keeps_the_kernel_wherever_it_is_not_slower():
+    shipped = tuning.read(tuning.SHIPPED)
+    assert {one.op for one in shipped.rows} == set(_select.operators())
+    for one in shipped.rows:
+        assert one.impl == tuning.path_of(one.ratio), one
