@@ -7,8 +7,10 @@ namespace maam {
 namespace {
 
 constexpr int64_t kFloat = sizeof(float);
-// Of a strip's intermediate results: what an L2 cache of 1 MiB holds besides the panels that stream through it.
-constexpr int64_t kStripBytes = 700 << 10;
+// Of a strip's intermediate results. Larger strips spare panels, which stream through the L2 cache of 1 MiB, but where
+// the pages of working memory happen to fall into the same sets they take up to a sixth longer.
+constexpr int64_t kStripBytes = 400 << 10;
+constexpr int64_t kPackingStripBytes = 700 << 10;  // of strips that make their panels themselves
 
 }  // namespace
 
@@ -27,7 +29,12 @@ DeepPlan::DeepPlan(const MaamDeepInference& problem, int64_t vector_lanes, int t
   for (int k = 0; k < p.branches; ++k) strips.border = std::max(strips.border, p.first[k].kernel / 2);
   const int64_t tile_bytes =
       kFloat * ((kWinogradFrequencies + 20) * strips.middle + kWinogradFrequencies * width + 4 * channels);
-  strips.Cut(std::max(kBlockTiles, kStripBytes / tile_bytes / kBlockTiles * kBlockTiles), threads);
+  const auto cut = [&](int64_t bytes) {
+    strips.Cut(std::max(kBlockTiles, bytes / tile_bytes / kBlockTiles * kBlockTiles), threads);
+  };
+  cut(kPackingStripBytes);
+  packs_by_strip = strips.Count() <= 2 * threads;
+  if (!packs_by_strip) cut(kStripBytes);
 
   ScratchLayout layout;
   patch = layout.Take(strips.PatchSize() * kFloat);
@@ -35,7 +42,6 @@ DeepPlan::DeepPlan(const MaamDeepInference& problem, int64_t vector_lanes, int t
   sums = layout.Take(4 * strips.tiles * channels * kFloat);
   input = layout.Take(kWinogradFrequencies * strips.FrequencyStride(strips.middle) * kFloat);
   product = layout.Take(kWinogradFrequencies * strips.tiles * width * kFloat);
-  packs_by_strip = strips.Count() <= 2 * threads;
   panel = layout.Take(packs_by_strip ? kWinogradFrequencies * p.middle * width * kFloat + PackBytes() : 0);
   total = layout.Total();
 }
