@@ -88,9 +88,11 @@ void MAAM_VARIANT(agent_block_pack)(const BlockPlan& plan, BlockWeights which, i
     const float* scale = (plan.first.shift == plan.first_norm.shift ? plan.first_norm.scale : plan.ones) + output;
     PackPlain(p.first_weight, plan.first.taps, p.middle, output, scale, plan.first.weight);
   } else if (which == BlockWeights::kSecond) {
-    PackWinograd(p.second_weight, p.middle, p.channels, output, plan.ones, plain, plan.second.weight);
+    PackWinograd(p.second_weight, p.middle, p.channels, output, plan.ones, plain,
+                 WinogradPanel(plan.second.weight, p.middle, output));
   } else {
-    PackWinograd(plan.rotated, p.channels, p.middle, output, plan.ones, plain, plan.transposed.weight);
+    PackWinograd(plan.rotated, p.channels, p.middle, output, plan.ones, plain,
+                 WinogradPanel(plan.transposed.weight, p.channels, output));
   }
 }
 

@@ -7,8 +7,8 @@ namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 constexpr int64_t kNormVectors = 7;
-// Of a strip: enough to keep the sums of the weights' gradient in registers for long.
-constexpr int64_t kStripTiles = 32;
+// Of a strip: enough to keep the sums of the weights' gradient in registers for long, few enough for the L2 cache.
+constexpr int64_t kStripTiles = 24;
 
 }  // namespace
 

@@ -11,15 +11,28 @@ using V = F32;
 
 // A worker's working memory.
 struct Memory {
-  float *patch, *map, *sums, *input, *product;
+  float *patch, *map, *sums, *input, *product, *panel;
 
   Memory(const DeepPlan& plan, char* scratch)
       : patch(reinterpret_cast<float*>(scratch + plan.patch)),
         map(reinterpret_cast<float*>(scratch + plan.map)),
         sums(reinterpret_cast<float*>(scratch + plan.sums)),
         input(reinterpret_cast<float*>(scratch + plan.input)),
-        product(reinterpret_cast<float*>(scratch + plan.product)) {}
+        product(reinterpret_cast<float*>(scratch + plan.product)),
+        panel(reinterpret_cast<float*>(scratch + plan.panel)) {}
 };
+
+// A panel of a branch's second convolution, from the tables or made now.
+static const float* PanelOf(const DeepPlan& plan, int k, int64_t channel, const Memory& m) {
+  const MaamDeepInference& p = plan.p;
+  const DeepBranch& branch = plan.branch[k];
+  if (!plan.packs_by_strip) return WinogradPanel(branch.second.weight, p.middle, channel);
+  float* plain = m.panel + kFrequencies * p.middle * kPanelColumns;
+  for (int64_t c = channel; c < channel + kPanelColumns; c += V::kLanes) {
+    PackWinograd(p.second[k].weight, p.middle, p.channels, c, branch.second_scale + c, plain, m.panel);
+  }
+  return m.panel;
+}
 
 // Shift, ReLU and pooling of one vector of channels of one tile: 2 x 2 pooled pixels.
 MAAM_INLINE void PoolTile(const float* m, V shift, V (&pooled)[4]) {
@@ -132,10 +145,13 @@ void MAAM_VARIANT(maam_deep_pack)(const DeepPlan& plan, int64_t task, char* scra
     fold(p.first[k], 1, p.middle, vector * F32::kLanes, to);
     PackPlain(p.first[k].weight, to.taps, p.middle, vector * F32::kLanes, scale, to.weight);
   } else {
-    const Panels& to = plan.branch[k].second;
+    const DeepBranch& branch = plan.branch[k];
     const int64_t output = (vector - of_first) * F32::kLanes;
-    fold(p.second[k], plan.mix[k], p.channels, output, to);
-    PackWinograd(p.second[k].weight, p.middle, p.channels, output, scale, reinterpret_cast<float*>(scratch), to.weight);
+    FoldNorm(p.second[k], plan.mix[k], output, p.channels - output, F32::kLanes, branch.second_scale + output,
+             branch.second.shift + output);
+    if (plan.packs_by_strip) return;
+    PackWinograd(p.second[k].weight, p.middle, p.channels, output, branch.second_scale + output,
+                 reinterpret_cast<float*>(scratch), WinogradPanel(branch.second.weight, p.middle, output));
   }
 }
 
@@ -151,8 +167,7 @@ void MAAM_VARIANT(maam_deep_inference)(const DeepPlan& plan, int64_t index, char
     FirstConvolution<true>(t, s, branch.first, m.patch, m.map);
     TransformInput(t, s, m.map, t.MapRows(), t.MapStride(), t.middle, m.product, m.input);
     for (int64_t c = 0; c < plan.channels; c += kPanelColumns) {
-      MultiplyPanel(t, s, m.input, t.middle, plan.p.middle, branch.second.weight + c * kFrequencies * plan.p.middle,
-                    m.product);
+      MultiplyPanel(t, s, m.input, t.middle, plan.p.middle, PanelOf(plan, k, c, m), m.product);
       if (k == 0) {
         AddPooled<true>(plan, s, m, branch.second.shift + c, c);
       } else {

@@ -12,6 +12,7 @@ namespace maam {
 struct DeepBranch {
   FirstPanels first;
   Panels second;
+  float* second_scale = nullptr;
 };
 
 struct DeepPlan {
@@ -19,6 +20,9 @@ struct DeepPlan {
   int64_t lanes;                        // of a vector
   int64_t pooled_height, pooled_width;  // of an image
   int64_t channels, outputs;            // padded to whole panels
+  // With few strips, each makes the panels of the second convolutions itself, one at a time in the L2 cache: to make
+  // them all beforehand takes them through memory.
+  bool packs_by_strip;
   Strips strips;
   double mix[kMaxBranches];  // softmax(alpha)
   DeepBranch branch[kMaxBranches];
@@ -32,7 +36,7 @@ struct DeepPlan {
   int64_t PackBytes() const { return RoundUp(9 * p.middle * lanes * int64_t{sizeof(float)}, kCacheLine); }
 
   // A worker's working memory in a strip, by offsets into it.
-  int64_t patch, map, sums, input, product, total;
+  int64_t patch, map, sums, input, product, panel, total;
 };
 
 // The tables and panels of a plan, in working memory of its own. Panels are filled by the packing tasks.
@@ -50,7 +54,7 @@ class DeepTables {
 
   ScratchLayout layout_;
   Offsets first_[kMaxBranches], second_[kMaxBranches], reduce_;
-  int64_t offset_[kMaxBranches];
+  int64_t offset_[kMaxBranches], second_scale_[kMaxBranches];
 };
 
 // Normalisation times `factor` as y = scale x + shift, for a vector of channels from `first` on, of which `count`

@@ -164,10 +164,10 @@ MAAM_INLINE void TransformOutput(const float* m, F32 (&y)[4][4]) {
   for (int i = 0; i < 4; ++i) WinogradOutput(half[i], y[i]);
 }
 
-// One vector of outputs of a 3 x 3 convolution, weights (outputs, inputs, 3, 3) times scale: G g G^T in panels
-// (frequencies, inputs, outputs). `plain` is working memory of 9 * inputs vectors.
+// One vector of outputs of a 3 x 3 convolution, weights (outputs, inputs, 3, 3) times scale: G g G^T in its place in a
+// panel (frequencies, inputs, outputs). `plain` is working memory of 9 * inputs vectors.
 static void PackWinograd(const float* weight, int64_t inputs, int64_t outputs, int64_t first, const float* scale,
-                         float* plain, float* panels) {
+                         float* plain, float* panel) {
   PackVector(weight + first * 9 * inputs, outputs - first, 9 * inputs, scale, plain, F32::kLanes);
   for (int64_t i = 0; i < inputs; ++i) {
     F32 t[3][6];
@@ -178,7 +178,7 @@ static void PackWinograd(const float* weight, int64_t inputs, int64_t outputs, i
       for (int y = 0; y < 3; ++y) g[y] = Load(plain + (i * 9 + y * 3 + x) * F32::kLanes);
       WinogradWeight(g, t[x]);
     }
-    float* at = panels + (first / kPanelColumns * kFrequencies * inputs + i) * kPanelColumns + first % kPanelColumns;
+    float* at = panel + i * kPanelColumns + first % kPanelColumns;
 #pragma GCC unroll 6
     for (int y = 0; y < 6; ++y) {
       const F32 g[3] = {t[0][y], t[1][y], t[2][y]};
@@ -188,6 +188,11 @@ static void PackWinograd(const float* weight, int64_t inputs, int64_t outputs, i
       for (int x = 0; x < 6; ++x, at += inputs * kPanelColumns) Store(at, u[x]);
     }
   }
+}
+
+// Where the panel of a vector of outputs begins.
+MAAM_INLINE float* WinogradPanel(float* panels, int64_t inputs, int64_t first) {
+  return panels + first / kPanelColumns * kFrequencies * inputs * kPanelColumns;
 }
 
 // One vector of outputs of another convolution, weights (outputs, depth) times scale, in panels (depth, outputs).

@@ -258,7 +258,26 @@ def _model() -> list[Benchmark]:
     return benchmarks
 
 
-SUITE: tuple[Benchmark, ...] = (*_aggregate(), *_reduce(), *_aggregate_reduce(), *_dense(), *_model())
+def _deep_model() -> list[Benchmark]:
+    """Branches of two convolutions, nine tenths of whose arithmetic is a 3x3 convolution."""
+    fused, unfused = "fused model", "unfused model"
+    work = {f"inference {batch}": cases.ModelInference(batch, "deep") for batch in (1, 64)}
+    work["training"] = cases.ModelStep(64, "deep")
+    goals = {"inference 1": 1.5, "inference 64": 2.5, "training": 2.5}
+    return [
+        Benchmark(
+            f"deep model {what}",
+            "deep model",
+            case,
+            (SpeedUp(f"{what}, faster than unfused", at_least=goals[what], slow=unfused, fast=fused),),
+            fused,
+            truth=unfused,
+        )
+        for what, case in work.items()
+    ]
+
+
+SUITE: tuple[Benchmark, ...] = (*_aggregate(), *_reduce(), *_aggregate_reduce(), *_dense(), *_model(), *_deep_model())
 
 
 def select(profile: Profile, only: Sequence[str] = ()) -> list[Benchmark]:

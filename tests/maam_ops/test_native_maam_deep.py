@@ -111,7 +111,7 @@ def test_empty_batch():
 def test_working_memory_does_not_grow_with_the_batch():
     """Nothing of an image's intermediate results is kept."""
     scratch = []
-    for batch in (4, 32):
+    for batch in (8, 32):
         _core.reset_counters()
         case = MaamDeepCase((batch, 3, 16, 16))
         with native.threads(2):
