@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CXX_FILES = $(shell git ls-files '*.h' '*.cc' '*.cpp' '*.inc')
+CXX_FILES = $(shell git ls-files '*.h' '*.cc' '*.cpp' '*.inc' '*.cu')
 NATIVE := $(wildcard csrc/*.cc csrc/*.h csrc/*/*) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test verify fuzz sanitize aarch64 compat audit bench lint format clean
+.PHONY: demo test verify fuzz sanitize aarch64 compat audit bench cuda cuda-sanitize lint format clean
 
 demo: $(VENV)/train.installed
 	$(BIN)/maam compare
@@ -55,6 +55,17 @@ audit: $(VENV)/verify.installed
 
 bench: $(VENV)/bench.installed
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+# Needs nvcc and cmake alone: neither Python packages nor a GPU. CUDA_FLAGS=-DMAAM_OPS_CUDA_ARCHITECTURES=90 for one part.
+cuda:
+	cmake -S . -B build/cuda -DMAAM_OPS_CUDA=ON -DMAAM_OPS_WERROR=ON $(CUDA_FLAGS)
+	cmake --build build/cuda --target maam_ops_cuda --parallel
+	cp build/cuda/libmaam_ops_cuda.so maam_ops/.libmaam_ops_cuda.so.new
+	mv maam_ops/.libmaam_ops_cuda.so.new maam_ops/libmaam_ops_cuda.so
+
+# memcheck, racecheck and initcheck over the GPU tests; says why it skips where there is no GPU.
+cuda-sanitize:
+	tests/cuda/sanitize.sh $(PYTHON)
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "maam_ops"
-KERNELS = "libmaam_ops.so"
+KERNELS = ("libmaam_ops.so", "libmaam_ops_cuda.so")
 
 
 class CMakeBuild(build_ext):
@@ -45,6 +45,7 @@ class CMakeBuild(build_ext):
                 f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
                 f"-DPYTHON_EXECUTABLE={sys.executable}",
                 f"-DPYTHON_INCLUDE_DIR={sysconfig.get_path('include')}",
+                f"-DMAAM_OPS_CUDA={os.environ.get('MAAM_OPS_CUDA', 'off')}",
                 *os.environ.get("CMAKE_ARGS", "").split(),
             ]
             subprocess.run(configure, check=True)
@@ -53,11 +54,12 @@ class CMakeBuild(build_ext):
                 self.place(library, target)
 
     def copy_extensions_to_source(self) -> None:
-        """For an editable install setuptools copies the extension it knows of; the kernels are a library beside it."""
+        """For an editable install setuptools copies the extension it knows of; the kernels are libraries beside it."""
         super().copy_extensions_to_source()
-        kernels = Path(self.build_lib) / PACKAGE / KERNELS
-        if kernels.exists():
-            self.place(kernels, ROOT / PACKAGE)
+        for name in KERNELS:
+            kernels = Path(self.build_lib) / PACKAGE / name
+            if kernels.exists():
+                self.place(kernels, ROOT / PACKAGE)
 
     @staticmethod
     def place(library: Path, folder: Path) -> None:

@@ -10,13 +10,8 @@ from mindspore.ops.primitive import constexpr
 from maam_ops import _native
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES
 
-SYMBOLS = (
-    "MaamInference",
-    "MaamTraining",
-    "MaamBackward",
-    "MaamInputGradient",
-    "AggregateReduceInferenceBackward",
-)
+SYMBOLS = ("MaamInference", "AggregateReduceInferenceBackward")
+_TRAINING_SYMBOLS = ("MaamTraining", "MaamBackward", "MaamInputGradient")
 MAX_TRAINING_TAPS = 147  # kMaxTrainingTaps of csrc/maam/training.h
 _POOL = ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
 
@@ -25,7 +20,7 @@ def why_not_training(in_channels, kernel_sizes):
     """Why branches of these sizes have no native training, or None where they have."""
     taps = in_channels * max(kernel_sizes) ** 2
     if taps <= MAX_TRAINING_TAPS:
-        return None
+        return _native.missing_reason(_TRAINING_SYMBOLS)
     return (
         f"{in_channels} input channels and kernels of size {max(kernel_sizes)} make patches of {taps} values, native "
         f"training takes at most {MAX_TRAINING_TAPS}"
@@ -194,11 +189,11 @@ def _training_op(count):
     )
 
 
-def _by_count(make):
+def _by_count(make, symbols):
     """By number of branches. Built on import: the graph compiler cannot call a cache."""
-    built = _native.missing_reason(SYMBOLS) is None
+    built = _native.missing_reason(symbols) is None
     return tuple(make(count) if built and count >= MIN_BRANCHES else None for count in range(MAX_BRANCHES + 1))
 
 
-_INFERENCE = _by_count(_inference_op)
-_TRAINING = _by_count(_training_op)
+_INFERENCE = _by_count(_inference_op, SYMBOLS)
+_TRAINING = _by_count(_training_op, _TRAINING_SYMBOLS)

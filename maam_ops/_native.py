@@ -15,10 +15,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import mindspore as ms
 from mindspore import ops
 from mindspore.ops import CustomRegOp, DataType
 
-LIBRARY = Path(__file__).with_name("libmaam_ops.so")
+from maam_ops import _cuda
+from maam_ops._library import Library
+
+_PATH = Path(__file__).with_name("libmaam_ops.so")
 _GENERATED = str(Path(__file__).with_name("_generated.py"))
 _NUMBERS = itertools.count()
 _IDENTITY = re.compile(rb"maam_ops build ([0-9a-f]{64})")
@@ -28,14 +32,14 @@ HOW_TO_BUILD = "install a C++20 compiler (g++ 10 or newer) and reinstall: pip in
 @functools.cache
 def core() -> ModuleType:
     """The extension module ``maam_ops._core``; raises ImportError with the reason where it is missing."""
-    if not LIBRARY.exists():
+    if not _PATH.exists():
         raise ImportError(
-            f"maam_ops was installed without its native kernels ({LIBRARY.name} is missing): {HOW_TO_BUILD}"
+            f"maam_ops was installed without its native kernels ({_PATH.name} is missing): {HOW_TO_BUILD}"
         )
     module = importlib.util.find_spec("maam_ops._core")
     if module is None or module.origin is None:
-        raise ImportError(f"{LIBRARY.parent} lacks _core for this Python: {HOW_TO_BUILD}")
-    check_libraries(LIBRARY, Path(module.origin))
+        raise ImportError(f"{_PATH.parent} lacks _core for this Python: {HOW_TO_BUILD}")
+    check_libraries(_PATH, Path(module.origin))
     return importlib.import_module("maam_ops._core")
 
 
@@ -54,29 +58,55 @@ def check_libraries(kernels: Path, module: Path) -> None:
         raise ImportError(f"{kernels.name} and {module.name} were not built together: {HOW_TO_BUILD}")
 
 
+# By device target. The operators are made on import, because the graph compiler cannot call a cache, and for the
+# target of that moment.
+_LIBRARIES = {
+    library.target: library
+    for library in (
+        Library(
+            target="CPU",
+            description="C++ kernels",
+            path=_PATH,
+            how_to_build=HOW_TO_BUILD,
+            entry_points=lambda symbols: sorted(set(symbols) - set(core().functions())),
+            on_missing="it is of another version; reinstall maam_ops",
+        ),
+        _cuda.LIBRARY,
+    )
+}
+_TARGET = ms.get_context("device_target")
+LIBRARY = _LIBRARIES.get(_TARGET, _LIBRARIES["CPU"])
+
+
 def _forbidden() -> str | None:
     """Why MindSpore may not open the library: MS_CUSTOM_AOT_WHITE_LIST names the only folder it may open any from."""
     allowed = os.environ.get("MS_CUSTOM_AOT_WHITE_LIST")
     if allowed is None:
         return None
     folder = os.path.realpath(allowed)
-    if os.path.commonpath([os.path.realpath(LIBRARY), folder]) == folder:
+    if os.path.commonpath([os.path.realpath(LIBRARY.path), folder]) == folder:
         return None
-    return f"MS_CUSTOM_AOT_WHITE_LIST allows libraries in {folder} alone; set it to {LIBRARY.parent}, or to a parent"
+    return (
+        f"MS_CUSTOM_AOT_WHITE_LIST allows libraries in {folder} alone; set it to {LIBRARY.path.parent}, or to a parent"
+    )
 
 
 @functools.cache
 def missing_reason(symbols: tuple[str, ...]) -> str | None:
     """Why these entry points of the library cannot be used, or None where they can."""
-    if (reason := _forbidden()) is not None:
-        return reason
-    try:
-        missing = sorted(set(symbols) - set(core().functions()))
-    except ImportError as error:
-        return str(error)
-    if missing:
-        return f"{LIBRARY.name} lacks {', '.join(missing)}: it is of another version; reinstall maam_ops"
-    return None
+    return _forbidden() or LIBRARY.missing_reason(symbols)
+
+
+def target_reason(target: str) -> str | None:
+    """Why no operator can run on this device target, or None where those of the library can."""
+    if target == LIBRARY.target:
+        return None
+    if target in _LIBRARIES:
+        return (
+            f"made for {LIBRARY.target} when maam_ops was imported, the device target is now {target}: set it before "
+            "the import"
+        )
+    return f"built for {' and '.join(_LIBRARIES)}, the device target is {target}"
 
 
 def _registration(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, Any]:
@@ -87,7 +117,7 @@ def _registration(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> d
         info = info.output(position, result)
     # The kernels check the types themselves, with a readable error.
     info = info.dtype_format(*[DataType.None_Default] * (len(inputs) + len(outputs)))
-    return info.target("CPU").get_op_info()
+    return info.target(LIBRARY.target).get_op_info()
 
 
 def custom_op(
@@ -104,7 +134,7 @@ def custom_op(
     # The graph compiler keeps gradient functions by name and attributes: of two operators that only differ in theirs,
     # both would get that of the first.
     info = _registration(f"maam_ops_{symbol}_{next(_NUMBERS)}", inputs, outputs)
-    return ops.Custom(f"{LIBRARY}:{symbol}", None, None, "aot", bprop=bprop, reg_info=info)
+    return ops.Custom(f"{LIBRARY.path}:{symbol}", None, None, "aot", bprop=bprop, reg_info=info)
 
 
 def bprop_of(arguments: Sequence[str], body: str, **names: Any) -> Callable[..., Any]:

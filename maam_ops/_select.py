@@ -56,10 +56,7 @@ class Choice:
 
 
 def _native_why_not(symbols: tuple[str, ...]) -> str | None:
-    target = ms.get_context("device_target")
-    if target != "CPU":
-        return f"built for CPU, the device target is {target}"
-    return _native.missing_reason(symbols)
+    return _native.target_reason(ms.get_context("device_target")) or _native.missing_reason(symbols)
 
 
 def _always() -> None:
@@ -73,7 +70,7 @@ _IMPLEMENTATIONS: dict[str, list[Implementation]] = {}
 def register(op: str, symbols: tuple[str, ...], *extra: Implementation) -> None:
     """Make an operator known: native by these entry points of the library, reference, and what else it has."""
     _IMPLEMENTATIONS[op] = [
-        Implementation(NATIVE, "C++ kernels", lambda: _native_why_not(symbols)),
+        Implementation(NATIVE, _native.LIBRARY.description, lambda: _native_why_not(symbols)),
         Implementation(REFERENCE, "pure MindSpore ops", _always),
         *extra,
     ]

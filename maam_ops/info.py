@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mindspore as ms
 import numpy as np
 
-from maam_ops import _native, _select, runtime
+from maam_ops import _cuda, _native, _select, runtime
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ class Info:
     active_isa: str | None
     threads: int | None
     tuning: str
+    cuda: str
     rows: list[Row]
 
     def __str__(self) -> str:
         lines = [f"{name:<12} {version}" for name, version in self.versions.items()]
         lines.append(f"{'CPU kernels':<12} " + self._kernels())
+        lines.append(f"{'CUDA kernels':<12} {self.cuda}")
         lines.append(f"{'oneDNN':<12} {self.tuning}")
         lines.append("")
         width = max(len(row.op) for row in self.rows)
@@ -64,7 +66,7 @@ def info() -> Info:
     for op in _select.operators():
         for implementation in _select.implementations(op):
             reason = implementation.why_not()
-            ready = implementation.description + (f", {isa}" if implementation.name == _select.NATIVE else "")
+            ready = implementation.description + (f", {isa}" if implementation.description == "C++ kernels" else "")
             rows.append(Row(op, implementation.name, reason is None, reason or ready))
     from maam_ops import __version__
 
@@ -80,6 +82,7 @@ def info() -> Info:
         active_isa=isa,
         threads=core.num_threads() if core else None,
         tuning=runtime.status().detail,
+        cuda=_cuda.status(),
         rows=rows,
     )
 

@@ -25,6 +25,7 @@ struct AggregateForward {
   const void* alpha = nullptr;
   const void* a[kMaxBranches] = {};
   void* g = nullptr;
+  void* stream = nullptr;  // of the device; unused on CPU
 };
 
 // dg and da[i] as a[i]; dalpha as alpha. g is not used: the backward needs no result of the forward.

@@ -15,6 +15,7 @@ void ExpectBranches(const char* op, int branches) {
 
 // alpha and the branches of either entry point; `first` is the position of A_1.
 void FillForward(const AotCall& call, int branches, int first, AggregateForward* p) {
+  p->stream = call.Stream();
   p->dtype = call[first].dtype;
   p->branches = branches;
   p->size = call[first].Size();

@@ -150,7 +150,7 @@ MAAM_AOT(AggregateReduceInferenceBackward) {
   maam::ExpectBranches(call, op, branches);
   args.Operands(2, 8, branches, &p);
   maam::Mix(call, &p);
-  args.Constants(1, &p.eps, &momentum);
+  args.Constants(1, &p, &p.eps, &momentum);
   p.mean = args.Vector(5, "moving_mean", p);
   p.variance = args.Vector(6, "moving_variance", p);
   p.df = args.Image(7, "dF", p);

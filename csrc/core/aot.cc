@@ -19,8 +19,8 @@ DType ParseDType(const std::string& op, int i, const std::string& name, bool int
 }  // namespace
 
 AotCall::AotCall(const char* op, int count, void** params, const int* ndims, int64_t** shapes, const char** dtypes,
-                 bool integers)
-    : op_(op), tensors_(count) {
+                 void* stream, bool integers)
+    : op_(op), tensors_(count), stream_(stream) {
   for (int i = 0; i < count; ++i) {
     tensors_[i].data = params[i];
     tensors_[i].dtype = ParseDType(op_, i, dtypes[i], integers);

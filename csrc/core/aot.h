@@ -19,9 +19,10 @@ using AotFunction = int(int, void**, int*, int64_t**, const char**, void*, void*
 class AotCall {
  public:
   AotCall(const char* op, int count, void** params, const int* ndims, int64_t** shapes, const char** dtypes,
-          bool integers = false);
+          void* stream, bool integers = false);
   int Count() const { return static_cast<int>(tensors_.size()); }
   const Tensor& operator[](int i) const { return tensors_[i]; }
+  void* Stream() const { return stream_; }  // of the device; null on CPU
 
   // Each throws an Error that names the operator and the argument.
   void ExpectSameShape(int i, const std::string& name, int like, const std::string& like_name) const;
@@ -31,6 +32,7 @@ class AotCall {
  private:
   std::string op_;
   std::vector<Tensor> tensors_;
+  void* stream_;
 };
 
 // Every entry point by name: the Python module calls kernels through the same door as MindSpore.
@@ -54,11 +56,12 @@ inline Shape ShapeAt(const int* ndims, int64_t** shapes, int i) { return Shape(s
 #define MAAM_AOT(name) MAAM_AOT_ENTRY(name, false)
 // For operators that take int32 beside floats; they check themselves which parameters are.
 #define MAAM_AOT_WITH_INTEGERS(name) MAAM_AOT_ENTRY(name, true)
-#define MAAM_AOT_ENTRY(name, integers)                                                                               \
-  static void name##Body(const maam::AotCall& call);                                                                 \
-  MAAM_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*) { \
-    name##Body(maam::AotCall(#name, nparam, params, ndims, shapes, dtypes, integers));                               \
-    return 0;                                                                                                        \
-  }                                                                                                                  \
-  static const maam::RegisterAot register_##name(#name, &name);                                                      \
+#define MAAM_AOT_ENTRY(name, integers)                                                                             \
+  static void name##Body(const maam::AotCall& call);                                                               \
+  MAAM_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void* stream, \
+                       void*) {                                                                                    \
+    name##Body(maam::AotCall(#name, nparam, params, ndims, shapes, dtypes, stream, integers));                     \
+    return 0;                                                                                                      \
+  }                                                                                                                \
+  static const maam::RegisterAot register_##name(#name, &name);                                                    \
   static void name##Body(const maam::AotCall& call)

@@ -23,6 +23,8 @@ std::atomic<Isa>& Cap() {
 
 const char* Name(Isa isa) {
   switch (isa) {
+    case Isa::kCuda:
+      return "cuda";
     case Isa::kAvx512:
       return "avx512";
     case Isa::kAvx2:

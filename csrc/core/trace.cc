@@ -70,8 +70,10 @@ void CheckFinite(const char* op, const char* result, const Tensor& tensor) {
   static const bool on = Flag("MAAM_OPS_CHECK_FINITE");
   if (!on) return;
   bool finite = true;
+  std::vector<char> copy;
+  const void* data = HostData(tensor, &copy);
   WithType(tensor.dtype, [&](auto* type) {
-    finite = AllFinite(static_cast<const std::remove_pointer_t<decltype(type)>*>(tensor.data), tensor.Size());
+    finite = AllFinite(static_cast<const std::remove_pointer_t<decltype(type)>*>(data), tensor.Size());
   });
   if (!finite) Fail(op, result, "NaN or infinity", "finite values (MAAM_OPS_CHECK_FINITE is set)");
 }

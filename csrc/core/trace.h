@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/isa.h"
 #include "core/tensor.h"
@@ -37,6 +38,9 @@ class Trace {
 
 // Throws Error if MAAM_OPS_CHECK_FINITE is set and the tensor holds a NaN or an infinity.
 void CheckFinite(const char* op, const char* result, const Tensor& tensor);
+
+// Where the host can read a tensor: in place, or `copy` if it lies in the memory of a device.
+const void* HostData(const Tensor& tensor, std::vector<char>* copy);
 
 // By "op/isa", for example "aggregate_forward/avx512".
 MAAM_PUBLIC std::map<std::string, KernelCounters> Counters();

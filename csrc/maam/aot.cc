@@ -60,6 +60,8 @@ void MaamCall::Operands(int branches, int constants, MaamInference* p) const {
   p->channels = call_[ConvNormAt(0)].shape[0];
   p->outputs = call_[ConvNormAt(branches)].shape[0];
   p->x = static_cast<const float*>(x.data);
+  p->constants = static_cast<const double*>(call_[1].data);
+  p->stream = call_.Stream();
   p->alpha = static_cast<const float*>(call_[2].data);
   for (int k = 0; k < branches; ++k) {
     p->branch[k] = ReadConvNorm(k, MaamPart(*p, k), p->channels, p->inputs);

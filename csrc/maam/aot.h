@@ -22,7 +22,7 @@ class MaamCall {
   // x, eps and perhaps momentum (float64, `constants` for each normalisation), alpha, and the parameters of `branches`
   // branches and the reduction.
   void Operands(int branches, int constants, MaamInference* p) const;
-  double Constant(int i) const { return static_cast<const double*>(call_[1].data)[i]; }
+  double Constant(int i) const { return MaamConstant(static_cast<const double*>(call_[1].data), i); }
 
   // An argument of the given shape.
   float* Floats(int i, const std::string& name, const std::vector<int64_t>& shape) const;

@@ -21,6 +21,8 @@ int WorkersOf(const MaamPlan& plan) { return WorkersFor(plan.p.batch * plan.stri
 
 }  // namespace
 
+double MaamConstant(const double* constants, int i) { return constants[i]; }
+
 Isa MaamInferenceIsa() { return ChooseVariant("maam_inference").isa; }
 
 int64_t MaamInferenceScratch(const MaamInference& p) {

@@ -49,11 +49,16 @@ struct MaamInference {
   ConvNorm branch[kMaxBranches];
   ConvNorm reduce;
   float* f = nullptr;
+  const double* constants = nullptr;  // the eps, where a device finds them that the host cannot read for
+  void* stream = nullptr;             // of the device; unused on CPU
 };
 
 // The operator: picks the variant and the threads. Bitwise the same result for any thread count.
 void RunMaamInference(const MaamInference& p);
 Isa MaamInferenceIsa();
+
+// Constant i as a number, where the host can read it.
+double MaamConstant(const double* constants, int i);
 
 // Working memory of one call, in bytes.
 int64_t MaamInferenceScratch(const MaamInference& p);

@@ -9,6 +9,7 @@ namespace maam {
 void ReduceCall::Operands(int weight, int first, int branches, ReduceOperands* p) const {
   const Tensor& a = call_[first];
   if (a.shape.size() < 2) Fail(op_, "G", "shape " + a.ShapeText(), "(batch, channels, ...)");
+  p->stream = call_.Stream();
   p->dtype = a.dtype;
   p->branches = branches;
   p->batch = a.shape[0];
@@ -35,22 +36,17 @@ void ReduceCall::Operands(int weight, int first, int branches, ReduceOperands* p
   p->beta = Vector(weight + 2, "beta", *p);
 }
 
-void ReduceCall::Constants(int i, double* eps, double* momentum) const {
-  const Tensor& constants = call_[i];
+void ReduceCall::Constants(int i, ReduceOperands* p, double* eps, double* momentum) const {
   call_.ExpectSize(i, "constants", 2);
-  if (constants.dtype == DType::kFloat64) {
-    *eps = static_cast<const double*>(constants.data)[0];
-    *momentum = static_cast<const double*>(constants.data)[1];
-  } else {
-    call_.ExpectDType(i, "constants", DType::kFloat32);
-    *eps = static_cast<const float*>(constants.data)[0];
-    *momentum = static_cast<const float*>(constants.data)[1];
-  }
+  if (call_[i].dtype != DType::kFloat64) call_.ExpectDType(i, "constants", DType::kFloat32);
+  p->constants = call_[i].data;
+  p->constants_dtype = call_[i].dtype;
+  ReadConstants(*p, eps, momentum);
 }
 
 void ReduceCall::InferenceOperands(int constants, int first, int branches, ReduceInference* p) const {
   double momentum;
-  Constants(constants, &p->eps, &momentum);
+  Constants(constants, p, &p->eps, &momentum);
   Operands(constants + 1, first, branches, p);
   p->moving_mean = Vector(constants + 4, "moving_mean", *p);
   p->moving_variance = Vector(constants + 5, "moving_variance", *p);
@@ -84,7 +80,7 @@ void ReduceCall::ExpectBatch(const ReduceOperands& p) const {
 
 void ReduceCall::TrainingResults(int constants, int i, ReduceTraining* p) const {
   ExpectBatch(*p);
-  Constants(constants, &p->eps, &p->momentum);
+  Constants(constants, p, &p->eps, &p->momentum);
   p->f = Image(i, "F", *p);
   p->z = Image(i + 1, "Z", *p);
   p->mean = Vector(i + 2, "mean", *p);
@@ -214,7 +210,7 @@ MAAM_AOT(ReduceInferenceBackward) {
   const ReduceCall args(call, "ReduceInferenceBackward");
   maam::ReduceBackward p;
   double momentum;
-  args.Constants(0, &p.eps, &momentum);
+  args.Constants(0, &p, &p.eps, &momentum);
   args.Operands(1, 6, 1, &p);
   p.mean = args.Vector(4, "moving_mean", p);
   p.variance = args.Vector(5, "moving_variance", p);

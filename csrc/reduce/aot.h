@@ -15,7 +15,7 @@ class ReduceCall {
   // The positions of the weight, which gamma and beta follow, and of the first of the branches.
   void Operands(int weight, int first, int branches, ReduceOperands* p) const;
   // eps and momentum.
-  void Constants(int i, double* eps, double* momentum) const;
+  void Constants(int i, ReduceOperands* p, double* eps, double* momentum) const;
   // The constants' position; weight, gamma, beta, moving_mean and moving_variance follow.
   void InferenceOperands(int constants, int first, int branches, ReduceInference* p) const;
   // A parameter by channel; a result of F's shape.

@@ -93,6 +93,11 @@ void WriteStatistics(const ReduceTraining& p, int64_t o, const Moments& moments,
 
 }  // namespace
 
+void ReadConstants(const ReduceOperands& p, double* eps, double* momentum) {
+  *eps = ChannelAt(p.constants_dtype, p.constants, 0);
+  *momentum = ChannelAt(p.constants_dtype, p.constants, 1);
+}
+
 void RunReduceInference(const ReduceInference& p) {
   const DType compute = ParameterDType(p.dtype);
   const Scratch shared(SharedLayout(p).total);

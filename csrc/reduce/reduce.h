@@ -48,6 +48,12 @@ struct ReduceOperands {
   const void* gamma = nullptr;
   const void* beta = nullptr;
 
+  // Of a device, whose memory the host cannot read: what `mix`, `eps` and `momentum` hold on CPU.
+  void* stream = nullptr;
+  const void* alpha = nullptr;      // null for one branch
+  const void* constants = nullptr;  // eps, momentum
+  DType constants_dtype = DType::kFloat64;
+
   int64_t Pixels() const { return batch * pixels; }
 };
 
@@ -81,10 +87,14 @@ struct ReduceBackward : ReduceOperands {
   void* dweight = nullptr;      // type of the weight
   void* dgamma = nullptr;
   void* dbeta = nullptr;
-  double dots[kMaxBranches] = {};  // result, for several branches: <dG, A_i>
+  double dots[kMaxBranches] = {};  // result on CPU, for several branches: <dG, A_i>
+  void* dalpha = nullptr;          // result on a device, for several branches
 
   double Rstd(int64_t channel) const;
 };
+
+// eps and momentum as numbers, where the host can read them.
+void ReadConstants(const ReduceOperands& p, double* eps, double* momentum);
 
 // The operator: picks the variant and the threads. Bitwise the same result for any thread count.
 void RunReduceInference(const ReduceInference& p);

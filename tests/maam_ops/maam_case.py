@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import oracle
-from .native import EPSILON, Array, assert_close, launch
+from .arrays import EPSILON, Array, assert_close, launch
 
 EPS = 1e-5
 

@@ -1,108 +1,42 @@
-"""NumPy arrays of every kernel dtype, in hostile memory, and calls of the native entry points on them."""
+"""The native kernels on the arrays of arrays.py, without MindSpore between; and these arrays."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterator, Sequence
 
 from tests.kernels import Runner
 from tests.kernels import core as _core
 
-DTYPES = ("float32", "float16", "bfloat16", "float64")
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-_STORAGE = {
-    "float32": np.float32,
-    "float16": np.float16,
-    "bfloat16": np.uint16,
-    "float64": np.float64,
-    "int32": np.int32,
-    "uint8": np.uint8,
-}
-_GUARD = 64  # elements on each side of an array
-_POISON = 0x7F  # a byte that makes NaN or a huge number in every dtype
+from .arrays import (
+    DTYPES,
+    EPSILON,
+    Array,
+    Launch,
+    assert_close,
+    compute_epsilon,
+    launch,
+    launch_by,
+    launching,
+    parameter_dtype,
+)
 
-
-def isas(kernel: str) -> list[str]:
-    """The variants of a kernel that this CPU can run."""
-    return [isa for name, isa, runnable in _core.kernels() if name == kernel and runnable]
-
-
-def compute_epsilon(dtype: str) -> float:
-    """Precision of the arithmetic: halves are computed in float32."""
-    return EPSILON["float64" if dtype == "float64" else "float32"]
-
-
-def parameter_dtype(dtype: str) -> str:
-    """dtype of alpha, gamma and the like beside data of ``dtype``."""
-    return "float64" if dtype == "float64" else "float32"
-
-
-class Array:
-    """Elements of one dtype between guard zones, ``offset`` elements away from the allocation's alignment.
-
-    Attributes:
-        updated: whether the operator overwrites this operand with a result.
-    """
-
-    updated = False
-
-    def __init__(self, values: np.ndarray, dtype: str, offset: int = 0) -> None:
-        values = np.asarray(values, np.float64)
-        self.dtype = dtype
-        storage = _STORAGE[dtype]
-        raw = np.full((values.size + 2 * _GUARD + offset) * np.dtype(storage).itemsize, _POISON, np.uint8)
-        self._all = raw.view(storage)
-        self._start = _GUARD + offset
-        self.data = self._all[self._start : self._start + values.size].reshape(values.shape)
-        self.data[...] = _narrow(values, dtype)
-        self._before = raw.copy()
-        self._raw = raw
-
-    @classmethod
-    def poisoned(cls, shape: Sequence[int], dtype: str, offset: int = 0) -> Array:
-        """For a result: every element is NaN until written, or 0xEE where there is no NaN."""
-        return cls(np.full(shape, 0xEE if dtype == "uint8" else np.nan), dtype, offset)
-
-    @property
-    def values(self) -> np.ndarray:
-        return _widen(self.data, self.dtype)
-
-    def frozen(self) -> Array:
-        """A result from now on an operand: it must not change any more."""
-        self._before = self._raw.copy()
-        return self
-
-    def assert_untouched(self) -> None:
-        np.testing.assert_array_equal(self._raw, self._before, err_msg="an input was written")
-
-    def assert_guards(self) -> None:
-        item = self.data.itemsize
-        first, last = self._start * item, (self._start + self.data.size) * item
-        assert (self._raw[:first] == _POISON).all(), "written before the start of a result"
-        assert (self._raw[last:] == _POISON).all(), "written past the end of a result"
-
-
-def _narrow(values: np.ndarray, dtype: str) -> np.ndarray:
-    if dtype != "bfloat16":
-        with np.errstate(over="ignore"):
-            return values.astype(_STORAGE[dtype])
-    bits = values.astype(np.float32).view(np.uint32).astype(np.uint64)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
-
-
-def _widen(data: np.ndarray, dtype: str) -> np.ndarray:
-    if dtype == "float64":  # an oracle must have more digits than the kernel
-        return data.astype(np.longdouble)
-    if dtype != "bfloat16":
-        return data.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # signalling NaNs
-        return (data.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-
-
-Launch = Callable[[str, Sequence[Array], Sequence[Array]], None]
+# Tests of kernels take everything from here.
+__all__ = [
+    "DTYPES",
+    "EPSILON",
+    "Array",
+    "Launch",
+    "assert_close",
+    "capped",
+    "compute_epsilon",
+    "isas",
+    "launch",
+    "launching",
+    "parameter_dtype",
+    "reached_through",
+    "threads",
+]
 
 
 def _run(function: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -114,27 +48,12 @@ def _run(function: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> No
         _core.launch(function, *operands)
 
 
-_launch: Launch = _run
+launch_by(_run)
 
 
-@contextlib.contextmanager
-def launching(wrap: Callable[[Launch], Launch]) -> Iterator[None]:
-    """Let calls of entry points go through ``wrap(launch)``: to record them, or to plant a fault."""
-    global _launch
-    before, _launch = _launch, wrap(_launch)
-    try:
-        yield
-    finally:
-        _launch = before
-
-
-def launch(function: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
-    """Call an entry point and check that it wrote nothing but its results."""
-    _launch(function, inputs, outputs)
-    for array in inputs:
-        array.assert_guards() if array.updated else array.assert_untouched()
-    for array in outputs:
-        array.assert_guards()
+def isas(kernel: str) -> list[str]:
+    """The variants of a kernel that this CPU can run."""
+    return [isa for name, isa, runnable in _core.kernels() if name == kernel and runnable]
 
 
 @contextlib.contextmanager
@@ -167,15 +86,3 @@ def threads(n: int) -> Iterator[None]:
         yield
     finally:
         _core.set_num_threads(before)
-
-
-def assert_close(got: np.ndarray, expected: np.ndarray, bound: np.ndarray | float, what: str) -> None:
-    """Every element within ``bound``; NaN and infinities in the same places."""
-    assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
-    finite = np.isfinite(expected)
-    np.testing.assert_array_equal(got[~finite], expected[~finite], err_msg=f"{what}: NaN or infinity misplaced")
-    error = np.abs(got - expected)[finite]
-    limit = np.broadcast_to(bound, expected.shape)[finite]
-    assert np.isfinite(got[finite]).all(), f"{what}: not finite"
-    worst = np.argmax(error - limit) if error.size else 0
-    assert (error <= limit).all(), f"{what}: error {error[worst]:.3g} exceeds {limit[worst]:.3g}"

@@ -1,0 +1,1 @@
+"""The CUDA kernels against PyTorch, Triton and cuDNN: `make cuda && python -m benchmarks.cuda`. Needs torch alone."""
