@@ -145,7 +145,7 @@ def assert_close(got: np.ndarray, expected: np.ndarray, bound: np.ndarray | floa
     assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(got[~finite], expected[~finite], err_msg=f"{what}: NaN or infinity misplaced")
-    error = np.abs(got - expected)[finite]
+    error = np.abs(got[finite] - expected[finite])
     limit = np.broadcast_to(bound, expected.shape)[finite]
     assert np.isfinite(got[finite]).all(), f"{what}: not finite"
     worst = np.argmax(error - limit) if error.size else 0
