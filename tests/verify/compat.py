@@ -26,8 +26,8 @@ TESTS = ("tests/maam_ops/test_aggregate.py", "tests/maam_ops/test_reduce.py", "t
          "tests/verify/test_gradients.py")  # fmt: skip
 HEAD = """# Compatibility
 
-Written by `make compat`: operators, gradients and Cells in both modes ({tests}), run from an installed wheel in a fresh
-environment.
+Written by `make compat`: operators, gradients and Cells in both modes, run from an installed wheel in a fresh
+environment. Tests: {tests}.
 
 | MindSpore | Python | result | date |
 |---|---|---|---|

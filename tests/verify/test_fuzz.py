@@ -62,5 +62,5 @@ def test_damaged_files_are_refused_in_words(name, full, record_property):
 def test_nothing_and_noise_are_refused(name):
     pytest.importorskip("mindspore")
     reader = readers.READERS[name]
-    for data in (b"", b"\0", b"\xff" * 100, b"{}", b"[]", b"null", b"[" * 20_000, b"\x80\x04."):
+    for data in (b"", b"\0", b"\xff" * 100, b"{}", b"[]", b"null", b"[" * 2_000, b"\x80\x04."):
         assert not readers.accepts_or_refuses(reader, data)
