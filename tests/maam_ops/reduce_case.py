@@ -156,7 +156,8 @@ class ReduceCase:
         exact, bound = self.product()
         assert_close(z, exact, bound + self.stored(exact), "Z")
         batch_mean, batch_variance = exact.mean((0, 2)), exact.var((0, 2))
-        exact_product = self.inputs * len(self.a) == 1 and not self.operand_eps  # that of one product has its rounding alone
+        # One product has the error of its rounding alone.
+        exact_product = self.inputs * len(self.a) == 1 and not self.operand_eps
         error = 0 if exact_product else bound.max((0, 2))
         spread = np.abs(exact - batch_mean.reshape(COLUMN)).max((0, 2)) + np.abs(batch_mean)
         mean_bound = 4 * self.eps * spread + error
