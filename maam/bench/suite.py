@@ -262,7 +262,7 @@ def _deep_model() -> list[Benchmark]:
     """Branches of two convolutions, nine tenths of whose arithmetic is a 3x3 convolution."""
     fused, unfused = "fused model", "unfused model"
     work = {f"inference {batch}": cases.ModelInference(batch, "deep") for batch in (1, 64)}
-    work["training"] = cases.ModelStep(64, "deep")
+    work["training"] = cases.DeepModelStep(64)
     goals = {"inference 1": 1.5, "inference 64": 2.5, "training": 2.5}
     return [
         Benchmark(
