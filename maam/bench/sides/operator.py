@@ -17,8 +17,12 @@ from ..cases import Arrays
 from . import Candidate, Prepared, mindspore
 
 
+# Labels have none, and nobody asks for that of the images.
+_NO_INPUT_GRADIENT = ("cross_entropy", "maam", "maam_deep", "agent_block")
+
+
 class _Gradients(nn.Cell):
-    """Gradients of a Cell with respect to its parameters and its inputs (labels apart)."""
+    """Gradients of a Cell with respect to its parameters and, where wanted, its inputs."""
 
     def __init__(self, net: nn.Cell, parameters: list[Parameter], every_input: bool) -> None:
         super().__init__()
@@ -46,7 +50,7 @@ def prepare(case: cases.Operator, inputs: Arrays, *, impl: str) -> Prepared:
     if case.call != "training":
         calls["y"] = net
     if case.call != "inference":
-        calls["d"] = _Gradients(net, net.trainable_params(), every_input=case.op != "cross_entropy")
+        calls["d"] = _Gradients(net, net.trainable_params(), every_input=case.op not in _NO_INPUT_GRADIENT)
 
     def run() -> Arrays:
         results = {}
