@@ -16,7 +16,6 @@ from .. import cases
 from ..cases import Arrays
 from . import Candidate, Prepared, mindspore
 
-
 # Labels have none, and nobody asks for that of the images.
 _NO_INPUT_GRADIENT = ("cross_entropy", "maam", "maam_deep", "agent_block")
 
