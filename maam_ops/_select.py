@@ -131,7 +131,8 @@ def choose(op: str, impl: str = AUTO, shape: Sequence[int] | None = None, traini
     for name, reason in reasons.items():
         if name != taken:
             others[name] = reason or (f"{taken} comes first" if name in automatic else "only when asked for")
-    if taken != NATIVE:
+    # The table is about CPUs.
+    if taken != NATIVE or ms.get_context("device_target") != "CPU":
         return Choice(op, taken, "first available in the order of auto", others)
     table = tuning.table()
     row = None if shape is None else table.find(op, shape, training)

@@ -102,6 +102,6 @@ def test_unknown_names_in_a_row_are_refused(use):
 
 def test_the_shipped_table_keeps_the_kernel_wherever_it_is_not_slower():
     shipped = tuning.read(tuning.SHIPPED)
-    assert {one.op for one in shipped.rows} == set(_select.operators())
+    assert shipped.rows and {one.op for one in shipped.rows} <= set(_select.operators())
     for one in shipped.rows:
         assert one.impl == tuning.path_of(one.ratio), one

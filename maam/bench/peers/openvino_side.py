@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 
@@ -53,15 +54,16 @@ def _read(core: openvino.Core, model: onnx.ModelProto) -> openvino.Model:
 
 
 def _candidate(compiled: openvino.CompiledModel, inputs: Arrays) -> Candidate:
-    request = compiled.create_infer_request()
-    # Shared, not copied: the input is ready, and its owner lives as long as the case.
-    request.set_input_tensor(openvino.Tensor(inputs["images"], shared_memory=True))
+    request, images = compiled.create_infer_request(), inputs["images"]
+    # Shared, not copied: the input is ready.
+    request.set_input_tensor(openvino.Tensor(images, shared_memory=True))
+    return Candidate(functools.partial(_infer, request, images))
 
-    def run() -> Arrays:
-        request.infer()
-        return {"logits": np.asarray(request.get_output_tensor().data)}
 
-    return Candidate(run)
+def _infer(request: openvino.InferRequest, images: np.ndarray) -> Arrays:
+    """One inference; takes the images along because the request does not keep their memory alive."""
+    request.infer()
+    return {"logits": np.asarray(request.get_output_tensor().data)}
 
 
 def _quantised(model: openvino.Model, inputs: Arrays) -> openvino.Model:
