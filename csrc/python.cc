@@ -119,7 +119,8 @@ PYBIND11_MODULE(_core, m) {
       "Use no instruction set above this one from now on.");
   m.def("num_threads", &maam::NumThreads);
   m.def("set_num_threads", &maam::SetNumThreads, py::arg("n"));
-  m.def("counters", &CounterDict, "Calls, seconds, bytes moved and largest scratch by 'kernel/isa' since the last reset.");
+  m.def("counters", &CounterDict,
+        "Calls, seconds, bytes moved and largest scratch by 'kernel/isa' since the last reset.");
   m.def("reset_counters", &maam::ResetCounters);
   m.def("ceiling_bandwidth", &CeilingBandwidth, py::arg("inputs").noconvert(), py::arg("outputs").noconvert(),
         py::kw_only(), py::arg("streaming"), py::arg("blocked"), py::arg("ranges"),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.cuda import emulated
+from tests.cuda.aggregate_case import Case, weights_of
 from tests.cuda.emulated import KernelFault
 from tests.maam_ops import arrays
-from tests.cuda.aggregate_case import Case, weights_of
 from tests.maam_ops.arrays import Array, launch, parameter_dtype
 
 SIZES = [0, 1, 2, 3, 7, 8, 15, 17, 63, 1023, 1025, 4096, 8193]

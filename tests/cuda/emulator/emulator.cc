@@ -117,8 +117,8 @@ void CheckHistory(Cell* cell, bool write, bool shared, const std::string& what) 
     return Fault(what + ": writes what another thread is reading");
   }
   if (write) {
-    *cell = {true, m.launch, cell->read_launch, m.epoch, cell->read_epoch, t.block.x, cell->reader_block, t.thread.x,
-             cell->reader};
+    *cell = {true,      m.launch,           cell->read_launch, m.epoch,     cell->read_epoch,
+             t.block.x, cell->reader_block, t.thread.x,        cell->reader};
   } else if (cell->read_launch != m.launch || cell->read_epoch != m.epoch || shared) {
     const bool several = cell->read_epoch == m.epoch && cell->reader != t.thread.x && cell->read_launch == m.launch;
     cell->read_launch = m.launch;
@@ -242,8 +242,7 @@ void RunGrid(const char* op, int64_t blocks, int threads, const std::function<vo
     std::fill(m.shared_cells.begin(), m.shared_cells.end(), Cell{});
     ++m.epoch;
     for (int t = 0; t < threads; ++t) {
-      m.fibers[t].index = {
-          {static_cast<unsigned>(t)}, {static_cast<unsigned>(block)}, {static_cast<unsigned>(blocks)}};
+      m.fibers[t].index = {{static_cast<unsigned>(t)}, {static_cast<unsigned>(block)}, {static_cast<unsigned>(blocks)}};
       Start(&m.fibers[t]);
     }
     RunBlock(order);

@@ -2,9 +2,10 @@
 // the test chooses. Memory is checked access by access:
 //
 // - global: inside a registered array, aligned, never an element nobody has written; inputs are not written; no two
-//   threads write an element in one launch; no thread reads what another block wrote, or its own block without a barrier
-//   between, and none writes what another block has read.
-// - shared: inside the block's memory, aligned, never an element nobody has written; two threads may meet at an element,
+//   threads write an element in one launch; no thread reads what another block wrote, or its own block without a
+//   barrier between, and none writes what another block has read.
+// - shared: inside the block's memory, aligned, never an element nobody has written; two threads may meet at an
+// element,
 //   one of them writing, only with a barrier between.
 //
 // What is wrong ends the launch with an Error that says where.
