@@ -271,7 +271,7 @@ def test_bad_options_are_one_line(arguments: tuple[str, ...], message: str, tmp_
         ({"group": "table9"}, "group is 'table9', expected one of table1, table2"),
         ({"train": {"lr": 1}}, "unknown setting 'lr'; the settings are preset, overrides"),
         ({"train": {"epochs": 0}}, "epochs must be at least 1, got 0"),
-        ({"train": {"epochs": "ten"}}, "not supported between instances"),
+        ({"train": {"epochs": "ten"}}, "epochs must be of type int, got 'ten'"),
         ({"train": 3}, "train is 3, expected settings by name"),
     ],
 )

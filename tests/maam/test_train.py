@@ -253,7 +253,7 @@ def test_image_size_must_be_that_of_the_data(digits: ImageData) -> None:
 
 def save_small(path: Path, value: float = 1.0) -> list[Parameter]:
     parameters = [Parameter(Tensor(np.full((2, 3), value, np.float32)), name=name) for name in ("a", "b")]
-    checkpoint.save(path, parameters, {"config": {}})
+    checkpoint.save(path, parameters, {"config": {}, "data": "none"})
     return parameters
 
 

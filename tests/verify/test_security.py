@@ -36,7 +36,7 @@ def native():
 def copies(native, tmp_path):
     """Copies of both libraries in a folder of their own."""
     module = Path(native.core().__file__)
-    files = [Path(shutil.copy(path, tmp_path / path.name)) for path in (native.LIBRARY, module)]
+    files = [Path(shutil.copy(path, tmp_path / path.name)) for path in (native.LIBRARY.path, module)]
     native.check_libraries(*files)
     return files
 
