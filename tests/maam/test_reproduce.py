@@ -43,6 +43,8 @@ MAAM = {
         "ema": 0.9,
     },
 }
+# Goes on for seconds after its first epoch: an interruption meets it.
+LONG = {**MAAM, "train": {**MAAM["train"], "epochs": 12, "train_images": 3200}}
 MLP = {
     "title": "MLP",
     "group": "variants",
@@ -155,16 +157,26 @@ def test_second_start_trains_nothing(finished: tuple[Path, Path], data: Path) ->
     assert "2 runs, 2 of them finished" in output and "epoch" not in output
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, Path]:
+    """A folder with the finished long run, and the folder that describes it."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    runs = write_runs(folder / "runs", maam=LONG)
+    code, _, errors = finish(command(data, folder, runs), folder)
+    assert code == 0, errors
+    return folder, runs
+
+
 @pytest.mark.parametrize("how", ["ctrl-c", "killed"])
 def test_interrupted_run_continues_and_ends_the_same(
-    how: str, finished: tuple[Path, Path], data: Path, tmp_path: Path
+    how: str, uninterrupted: tuple[Path, Path], data: Path, tmp_path: Path
 ) -> None:
-    folder, runs = finished
+    folder, runs = uninterrupted
     arguments = command(data, tmp_path, runs, "--run", "maam")
     process = start(arguments, tmp_path, start_new_session=True)
     try:
         for line in process.stdout:
-            if "epoch 1/3" in line:
+            if "epoch 1/12" in line:
                 break
         if how == "ctrl-c":
             process.send_signal(signal.SIGINT)
@@ -181,7 +193,7 @@ def test_interrupted_run_continues_and_ends_the_same(
     (run / ".last.12345.ckpt").write_bytes(b"cut off")
     code, output, errors = finish(arguments, tmp_path)
     assert code == 0, errors
-    assert "epoch 1/3" not in output and "epoch 3/3" in output
+    assert "epoch 1/12" not in output and "epoch 12/12" in output
     assert figures_of(tmp_path / "results", "maam") == figures_of(folder / "results", "maam")
     assert sorted(os.listdir(run)) == [CHECKPOINT_NAME, METRICS_NAME]
 
