@@ -24,6 +24,10 @@ set(CMAKE_CUDA_ARCHITECTURES ${MAAM_OPS_CUDA_ARCHITECTURES})
 enable_language(CUDA)
 set(CMAKE_CUDA_STANDARD 20)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25, Debian's, does not know the flag for the nvcc of CUDA 13
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+endif()
 
 file(GLOB cuda_kernels CONFIGURE_DEPENDS csrc/*/cuda*.cu)
 file(GLOB cuda_core CONFIGURE_DEPENDS csrc/core/cuda/*.cu csrc/core/cuda/*.cc)

@@ -44,7 +44,7 @@ MAAM = {
     },
 }
 # Goes on for seconds after its first epoch: an interruption meets it.
-LONG = {**MAAM, "train": {**MAAM["train"], "epochs": 12, "train_images": 3200}}
+LONG = {**MAAM, "train": {**MAAM["train"], "epochs": 12, "train_images": 1600}}
 MLP = {
     "title": "MLP",
     "group": "variants",
