@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -152,6 +153,7 @@ def _train_jobs(left: list[Job], places: Places, data_name: str, lock: int, inte
                         f"train loss {row['train_loss']:.4f}  test accuracy {row['test_accuracy']:.4f}  "
                         f"{row['seconds']:.0f} s  about {left_in_all} left in all"
                     )
+                    sys.stdout.flush()  # a log that is followed shows the epoch now, not a buffer later
 
             try:
                 runner.train(job, places, data_name, lock, on_event, interrupted)
