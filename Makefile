@@ -13,9 +13,10 @@ demo: $(VENV)/train.installed
 test: $(VENV)/test.installed
 	$(BIN)/python -m pytest tests
 
-# All of docs/verification.md, an hour; `make test` takes a share of it.
+# All of docs/verification.md, an hour and the downloads of `make compat`; `make test` takes a share of it.
+# VERIFY=--resume goes on after an interruption, VERIFY='--without compat' leaves out a tier: see python -m tests.verify --help.
 verify: $(VENV)/verify.installed
-	$(BIN)/python -m tests.verify
+	$(BIN)/python -m tests.verify $(VERIFY)
 
 # make fuzz CASES=1000000 SECONDS=600: random cases of every operator, then so long for each reader of files.
 CASES ?= 100000

@@ -28,7 +28,7 @@ from .sources import ROOT, fingerprint
 
 RECORD = ROOT / "build/verify.json"
 DOCUMENT = ROOT / "docs/verification.md"
-COMPATIBILITY = "MindSpore 2.7.2 to 2.10, Python 3.10 to 3.12"
+COMPATIBILITY = "compatibility"
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,12 @@ for op, call in calls.items():
     for implementation in _select.implementations(op):
         if implementation.why_not() is not None:
             continue
-        loss = ms.value_and_grad(lambda *x: (call(implementation.name)(*x) ** 2).sum(), (0, 1, 2, 3))
+        run = call(implementation.name)
+        gradient = ms.grad(lambda *x: (run(*x) ** 2).sum(), (0, 1, 2, 3))
         seen = set()
         for _ in range(30):
-            value, gradients = loss(alpha, *branches)
-            seen.add(hashlib.sha256(b"".join(t.asnumpy().tobytes() for t in (value, *gradients))).hexdigest())
+            results = [run(alpha, *branches), *gradient(alpha, *branches)]
+            seen.add(hashlib.sha256(b"".join(t.asnumpy().tobytes() for t in results)).hexdigest()[:16])
         print(op, implementation.name, *sorted(seen))
 """
 
