@@ -13,9 +13,10 @@ demo: $(VENV)/train.installed
 test: $(VENV)/test.installed
 	$(BIN)/python -m pytest tests
 
-# All of docs/verification.md, an hour; `make test` takes a share of it.
+# All of docs/verification.md, an hour and the downloads of `make compat`; `make test` takes a share of it.
+# VERIFY=--resume goes on after an interruption, VERIFY='--without compat' leaves out a tier: see python -m tests.verify --help.
 verify: $(VENV)/verify.installed
-	$(BIN)/python -m tests.verify
+	$(BIN)/python -m tests.verify $(VERIFY)
 
 # make fuzz CASES=1000000 SECONDS=600: random cases of every operator, then so long for each reader of files.
 CASES ?= 100000
@@ -32,10 +33,14 @@ build/%/maam_ops_runner: $(VENV)/verify.installed FORCE
 	$(BIN)/cmake --build build/$*
 FORCE:
 
+# Between guard pages buffers are misaligned too; AddressSanitizer watches the heap alone.
 sanitize: sanitize-address sanitize-undefined sanitize-thread
+sanitize-address: OPTIONS = --place=heap
+sanitize-undefined: OPTIONS = --place=end
+sanitize-thread: OPTIONS = --place=end --callers=3
 sanitize-%:
 	$(MAKE) build/$*/maam_ops_runner CMAKE_FLAGS=-DMAAM_OPS_SANITIZE=$*
-	MAAM_OPS_TEST_RUNNER='$(CURDIR)/build/$*/maam_ops_runner --place=heap --callers=$(if $(filter thread,$*),3,1)' \
+	MAAM_OPS_TEST_RUNNER='$(CURDIR)/build/$*/maam_ops_runner $(OPTIONS)' \
 		$(RUN_KERNEL_TESTS) -k 'not larger_than_the_cache and not past_the_cache'
 
 # On Debian: apt-get install g++-aarch64-linux-gnu qemu-user-static
@@ -46,7 +51,7 @@ aarch64:
 	MAAM_OPS_TEST_RUNNER='qemu-aarch64-static $(CURDIR)/build/aarch64/maam_ops_runner' \
 		$(RUN_KERNEL_TESTS) -k 'not larger_than_the_cache and not past_the_cache'
 
-# Every supported MindSpore on every supported Python that is here; writes docs/compat.md.
+# Every supported MindSpore on every supported Python that is here, unless it passed on these sources; writes docs/compat.md.
 compat:
 	$(PYTHON) -m tests.verify.compat
 

@@ -116,6 +116,17 @@ def check_maam(op: str, shape, dtype, alpha, kernels, weight) -> bool:
 
 
 @constexpr
+def check_maam_training(op: str, shape) -> bool:
+    """Raise where the last normalisation would see a single element: an operator could say so only afterwards."""
+    if not any(map(_unknown, shape)) and (elements := shape[0] * (shape[2] // 2) * (shape[3] // 2)) < 2:
+        raise ValueError(
+            f"maam_ops.{op}: x: got shape {tuple(shape)}, {elements} element(s) per channel after pooling, expected at "
+            "least 2 in training: the variance is undefined. Use a larger batch or image, or training=False"
+        )
+    return True
+
+
+@constexpr
 def check_maam_deep(op: str, shape, dtype, alpha, kernels, weight) -> bool:
     """As ``check_maam`` for branches of two convolutions, ``kernels`` being pairs of shapes."""
     if dtype not in (ms.float32, ms.float16, ms.bfloat16):

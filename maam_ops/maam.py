@@ -17,7 +17,7 @@ from mindspore.ops.primitive import constexpr
 
 from maam_ops import _branch, _select, agent_block, aggregate, aggregate_reduce, maam_deep
 from maam_ops._cell import FusedCell
-from maam_ops._check import MIN_BRANCHES, check_maam
+from maam_ops._check import MIN_BRANCHES, check_maam, check_maam_training
 from maam_ops._maam_native import SYMBOLS, agent_of, each, run_native, why_not_training
 
 OP = "maam"
@@ -43,6 +43,8 @@ def reference(
     Computes in float32 and rounds F, as the kernels do.
     """
     check_maam(OP, x.shape, x.dtype, alpha.shape, [branch[0].shape for branch in branches], weight.shape)
+    if training:
+        check_maam_training(OP, x.shape)
     eps = each("eps", eps, len(branches))
     momentum = each("momentum", momentum, len(branches))
     agents = []
@@ -106,11 +108,13 @@ def maam(
         branch, then of the last normalisation, a flat tuple of 2 (N + 1).
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown ``impl``.
+        ValueError: shapes that do not fit, a single pooled pixel a channel in training, or an unknown ``impl``.
         TypeError: dtype of x.
         RuntimeError: the implementation asked for is not available here.
     """
     check_maam(OP, x.shape, x.dtype, alpha.shape, [branch[0].shape for branch in branches], weight.shape)
+    if training:
+        check_maam_training(OP, x.shape)
     last = (weight, gamma, beta, moving_mean, moving_variance)
     if _chosen(impl, training, x.shape, [branch[0].shape for branch in branches]) == "native":
         return run_native(x, alpha, branches, last, training, momentum, eps)
@@ -246,6 +250,8 @@ class FusedMAAM(FusedCell):
             last = (mix.weight, mix.gamma, mix.beta, mix.moving_mean, mix.moving_variance)
             shapes = [operand[0].shape for operand in operands]
             check_maam("FusedMAAM", x.shape, x.dtype, mix.alpha.shape, shapes, mix.weight.shape)
+            if self.training:
+                check_maam_training("FusedMAAM", x.shape)
             result = run_native(x, mix.alpha, operands, last, self.training, self._momentum, self._eps)
             return self._keep_statistics(*result) if self.training else result
         agents = []

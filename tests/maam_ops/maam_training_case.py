@@ -125,7 +125,7 @@ class MaamTrainingCase(MaamCase):
 
         dz, dgamma, dbeta = last.backward(np.where(last.y > 0, self.df.values, 0))
         dg = conv_same(dz, weight.transpose(1, 0, 2, 3))
-        tail = [np.einsum("bohw,bchw->oc", dz, g)[:, :, None, None], dgamma, dbeta]
+        tail = [oracle.channel_products(dz, g)[:, :, None, None], dgamma, dbeta]
         dots = np.array([(dg * agent).sum() for agent in agents])
         gradients, dx = [mix * (dots - mix @ dots)], np.zeros_like(x)
         for k, norm in enumerate(norms):
@@ -157,7 +157,7 @@ def conv_weight_gradient(x, dc, kernel):
     edge = kernel // 2
     padded = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
     windows = [padded[:, :, y : y + height, z : z + width] for y in range(kernel) for z in range(kernel)]
-    taps = [np.einsum("bohw,bchw->oc", dc, window) for window in windows]
+    taps = [oracle.channel_products(dc, window) for window in windows]
     return np.stack(taps, -1).reshape(*taps[0].shape, kernel, kernel)
 
 

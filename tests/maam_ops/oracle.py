@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -32,8 +33,22 @@ def normalise_relu(z, mean, variance, gamma, beta, eps):
     return np.maximum(scaled + beta.reshape(column), 0)
 
 
+def channels(weight: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """sum_c weight[o, c] x[b, c, ...]."""
+    return np.matmul(weight, _pixels(x)).reshape(x.shape[0], weight.shape[0], *x.shape[2:])
+
+
+def channel_products(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """sum_bp y[b, o, p] x[b, c, p]: the gradient of the weight of :func:`channels`."""
+    return np.matmul(_pixels(y), _pixels(x).swapaxes(1, 2)).sum(0)
+
+
+def _pixels(x: np.ndarray) -> np.ndarray:
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+
+
 def conv1x1(g, weight):
-    return np.einsum("oc,bchw->bohw", weight.reshape(weight.shape[0], -1), g)
+    return channels(weight.reshape(weight.shape[0], -1), g)
 
 
 def reduce_inference(g, weight, gamma, beta, moving_mean, moving_variance, eps=1e-5):

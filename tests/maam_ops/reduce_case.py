@@ -124,8 +124,8 @@ class ReduceCase:
         weight, g = self.weight.values, self.g
         magnitude = sum(w * np.abs(a.values) for w, a in zip(self.mix, self.a, strict=True))
         relative = self.eps * (self.inputs + len(self.a) + 6) + 2 * self.operand_eps
-        bound = relative * np.einsum("oc,bcp->bop", np.abs(weight), magnitude)
-        return np.einsum("oc,bcp->bop", weight, g), bound
+        bound = relative * oracle.channels(np.abs(weight), magnitude)
+        return oracle.channels(weight, g), bound
 
     def normalized(self, z, mean, rstd):
         """Y and the bound of the error of computing it from these."""
@@ -205,10 +205,10 @@ class ReduceCase:
             magnitude = magnitude + np.abs(scale) * means[2] * (1 + (np.abs(xhat) + 1) * largest.reshape(COLUMN))
         g, weight = self.g, self.weight.values
         chain = chain + 2 * self.operand_eps
-        bound = chain * np.einsum("bop,bcp->oc", magnitude, sum(np.abs(a.values) for a in self.a))
-        self.close(got["dweight"], np.einsum("bop,bcp->oc", dz, g), bound, "dW")
-        dg, chain = np.einsum("oc,bop->bcp", weight, dz), chain + self.eps * self.outputs
-        bound = chain * np.einsum("oc,bop->bcp", np.abs(weight), magnitude)
+        bound = chain * oracle.channel_products(magnitude, sum(np.abs(a.values) for a in self.a))
+        self.close(got["dweight"], oracle.channel_products(dz, g), bound, "dW")
+        dg, chain = oracle.channels(weight.T, dz), chain + self.eps * self.outputs
+        bound = chain * oracle.channels(np.abs(weight).T, magnitude)
         for w, da in zip(self.mix, got["da"], strict=True):
             self.close(da, w * dg, w * bound, "dA")
         if "dalpha" in got:

@@ -1,19 +1,34 @@
-"""``make verify``: every tier of the verification, and one table of what it found."""
+"""``make verify``: every tier of the verification, and one table of what it found.
+
+Each finished tier is recorded in build/verify.json with the sources it ran on: ``--resume`` goes on after an
+interruption, and tiers that were run one by one (``--only``) add up to one table. ``--write`` puts the table into
+docs/verification.md.
+"""
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import os
+import platform
+import re
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from . import compat
+from .sources import ROOT, fingerprint
+
+RECORD = ROOT / "build/verify.json"
+DOCUMENT = ROOT / "docs/verification.md"
+COMPATIBILITY = "compatibility"
 
 
 @dataclass(frozen=True)
@@ -46,29 +61,43 @@ TIERS = (
     Tier("UndefinedBehaviorSanitizer", target="sanitize-undefined", needs=("g++", "make")),
     Tier("ThreadSanitizer", target="sanitize-thread", needs=("g++", "make")),
     Tier("aarch64 (qemu)", target="aarch64", needs=("aarch64-linux-gnu-g++", "qemu-aarch64-static", "make")),
+    Tier(COMPATIBILITY, target="compat", needs=("g++", "make")),
 )
 
 
 @dataclass(frozen=True)
 class Row:
+    """One line of the table; ``seconds`` are of CPU time, which a loaded machine does not stretch."""
+
     name: str
     tests: int = 0
+    skipped: int = 0
     calls: int = 0
     failures: int = 0
     seconds: float = 0
-    skipped: str = ""
+    why_not: str = ""
+    sources: str = ""
+    commit: str = ""
+    date: str = ""
 
     def __str__(self) -> str:
-        if self.skipped:
-            return f"| {self.name} | - | - | skipped: {self.skipped} | - |"
-        return f"| {self.name} | {self.tests:,} | {self.calls:,} | {self.failures} | {self.seconds:.0f} s |"
+        if self.why_not:
+            return f"| {self.name} | - | - | - | {self.why_not} | - |"
+        calls = f"{self.calls:,}" if self.calls else "-"
+        cells = f"{self.tests:,}", f"{self.skipped:,}", calls, str(self.failures), f"{self.seconds:.0f} s"
+        return f"| {' | '.join((self.name, *cells))} |"
+
+
+HEAD = """| tier | tests | skipped | kernel calls and files checked | failures | CPU time |
+|---|---|---|---|---|---|"""
 
 
 def run(tier: Tier, folder: Path) -> Row:
     missing = [program for program in tier.needs if shutil.which(program) is None]
     if missing:
-        return Row(tier.name, skipped=f"needs {', '.join(missing)}")
-    report = folder / f"{len(list(folder.iterdir()))}.xml"
+        return Row(tier.name, why_not=f"skipped: needs {', '.join(missing)}")
+    report = folder / "report.xml"
+    report.unlink(missing_ok=True)
     environment = os.environ | {
         "MAAM_OPS_VERIFY": "full",
         "PYTEST_ADDOPTS": f"--junitxml={report} -o junit_family=xunit1 -p no:cacheprovider",
@@ -78,27 +107,90 @@ def run(tier: Tier, folder: Path) -> Row:
         command = ["make", tier.target]
     else:
         command = [sys.executable, "-m", "pytest", "-q", *(f"tests/verify/{name}" for name in tier.tests)]
-    start = time.monotonic()
+    if tier.name == COMPATIBILITY:
+        environment.pop("PYTEST_ADDOPTS")
+    before = _cpu_seconds()
     code = subprocess.run(command, cwd=ROOT, env=environment).returncode
-    seconds = time.monotonic() - start
+    seconds = _cpu_seconds() - before
+    if tier.name == COMPATIBILITY:
+        passed, skipped, failed = compat.totals()
+        return Row(tier.name, passed, skipped, failures=failed or int(code != 0), seconds=seconds)
     if not report.exists():
         return Row(tier.name, failures=1, seconds=seconds)
     suite = ET.parse(report).getroot().find("testsuite")
     count = {name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
     calls = sum(int(p.get("value")) for p in suite.iter("property") if p.get("name") == "calls")
-    failures = count["failures"] + count["errors"]
-    return Row(tier.name, count["tests"] - count["skipped"], calls, failures or int(code != 0), seconds)
+    failures = count["failures"] + count["errors"] or int(code != 0)
+    return Row(tier.name, count["tests"] - count["skipped"], count["skipped"], calls, failures, seconds)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def recorded(sources: str) -> dict[str, Row]:
+    """Rows that were obtained from these sources."""
+    rows = [Row(**row) for row in json.loads(RECORD.read_text())] if RECORD.exists() else []
+    return {row.name: row for row in rows if row.sources == sources}
+
+
+def record(rows: Iterable[Row]) -> None:
+    RECORD.parent.mkdir(exist_ok=True)
+    beside = RECORD.with_suffix(".new")
+    beside.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    beside.replace(RECORD)
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def table(rows: dict[str, Row]) -> str:
+    lines = [rows.get(tier.name, Row(tier.name, why_not="not run")) for tier in TIERS]
+    return "\n".join([HEAD, *map(str, lines)])
+
+
+def described(rows: dict[str, Row]) -> str:
+    """When, from what and on what the rows were obtained."""
+    cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    dates, commits = (sorted({getattr(row, name) for row in rows.values()}) for name in ("date", "commit"))
+    return (
+        f"{' to '.join(sorted({dates[0], dates[-1]}))}, commit {', '.join(commits)}, "
+        f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}."
+    )
+
+
+def write(rows: dict[str, Row]) -> None:
+    text = DOCUMENT.read_text()
+    results = f"<!-- results -->\n{described(rows)}\n\n{table(rows)}\n<!-- end of results -->"
+    DOCUMENT.write_text(re.sub(r"<!-- results -->.*<!-- end of results -->", lambda _: results, text, flags=re.DOTALL))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.verify", description=__doc__)
     parser.add_argument("--only", metavar="WORD", default="", help="tiers whose name contains it")
-    only = parser.parse_args().only.lower()
+    parser.add_argument("--without", metavar="WORD", help="no tiers whose name contains it")
+    parser.add_argument("--resume", action="store_true", help="keep tiers that passed on the same sources")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/verification.md")
+    arguments = parser.parse_args()
+    sources = fingerprint("csrc", "maam_ops", "maam", "tests", "CMakeLists.txt", "setup.py", "pyproject.toml")
+    rows = recorded(sources)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [run(tier, Path(folder)) for tier in TIERS if only in tier.name.lower()]
-    print("\n| tier | tests | kernel calls and files checked | failures | time |\n|---|---|---|---|---|")
-    print(*rows, sep="\n")
-    return int(any(row.failures for row in rows))
+        for tier in TIERS:
+            name = tier.name.lower()
+            if arguments.only.lower() not in name or (arguments.without and arguments.without.lower() in name):
+                continue
+            if arguments.resume and tier.name in rows and not rows[tier.name].failures:
+                continue
+            stamp = {"sources": sources, "commit": commit(), "date": datetime.date.today().isoformat()}
+            rows[tier.name] = Row(**asdict(run(tier, Path(folder))) | stamp)
+            record(rows.values())
+    print(f"\n{table(rows)}")
+    if arguments.write:
+        write(rows)
+    return int(any(row.failures for row in rows.values()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """``make compat``: the tests that touch MindSpore, against every supported MindSpore and Python that can be had here.
 
-A wheel is built for each Python once; each pair gets an environment of its own, which is removed afterwards. Rows that
-were not run again are kept in docs/compat.md.
+A wheel is built for each Python once; each pair gets an environment of its own, removed afterwards. A pair that
+passed on the same sources is not run again; rows that were not run are kept in docs/compat.md.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from .sources import ROOT, fingerprint
+
 DOCUMENT = ROOT / "docs/compat.md"
 MINDSPORE = ("2.7.2", "2.8.0", "2.9.0", "2.10.0")
 PYTHON = ("3.10", "3.11", "3.12")
-TESTS = ("tests/maam_ops/test_aggregate.py", "tests/maam_ops/test_reduce.py", "tests/maam_ops/test_dense.py",
-         "tests/verify/test_gradients.py")  # fmt: skip
+TESTS = (
+    *(f"tests/maam_ops/test_{name}.py" for name in ("aggregate", "reduce", "dense", "maam", "agent_block",
+                                                    "cross_entropy", "adam")),
+    "tests/verify/test_gradients.py",
+)  # fmt: skip
 HEAD = """# Compatibility
 
 Written by `make compat`: operators, gradients and Cells in both modes, run from an installed wheel in a fresh
 environment. Tests: {tests}.
+"sources" tells which rows were obtained from the same kernels, package and tests.
 
-| MindSpore | Python | result | date |
-|---|---|---|---|
+| MindSpore | Python | result | date | sources |
+|---|---|---|---|---|
 """
 
 
@@ -40,9 +45,18 @@ class Pair:
     python: str
     result: str = ""
     date: str = ""
+    sources: str = ""
 
     def __str__(self) -> str:
-        return f"| {self.mindspore} | {self.python} | {self.result} | {self.date} |"
+        return f"| {self.mindspore} | {self.python} | {self.result} | {self.date} | {self.sources} |"
+
+    def count(self, what: str) -> int:
+        """Tests that passed, failed or were skipped."""
+        return sum(int(number) for number in re.findall(rf"(\d+) {what}", self.result))
+
+    @property
+    def passed(self) -> bool:
+        return self.count("passed") > 0 and not self.count("failed") + self.count("error")
 
 
 def call(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -99,8 +113,20 @@ def run(pair: Pair, wheel: Path | str, folder: Path) -> str:
 
 def known() -> dict[tuple[str, str], Pair]:
     text = DOCUMENT.read_text() if DOCUMENT.exists() else ""
-    rows = re.findall(r"^\| ([0-9.]+) \| ([0-9.]+) \| (.*) \| (.*) \|$", text, flags=re.MULTILINE)
-    return {(mindspore, python): Pair(mindspore, python, result, date) for mindspore, python, result, date in rows}
+    rows = re.findall(r"^\| ([0-9.]+) \| ([0-9.]+) \| (.*) \| (.*) \| (.*) \|$", text, flags=re.MULTILINE)
+    return {(mindspore, python): Pair(mindspore, python, *rest) for mindspore, python, *rest in rows}
+
+
+def totals() -> tuple[int, int, int]:
+    """Tests that passed, pairs that were not run, tests that failed, of all pairs on the present sources."""
+    rows = [pair for pair in known().values() if pair.sources == of_sources()]
+    ran = sum(1 for pair in rows if pair.count("passed"))
+    failed = sum(pair.count("failed") + pair.count("error") for pair in rows)
+    return sum(pair.count("passed") for pair in rows), len(MINDSPORE) * len(PYTHON) - ran, failed
+
+
+def of_sources() -> str:
+    return fingerprint("csrc", "maam_ops", "tests/conftest.py", "tests/kernels.py", "tests/maam_ops", *TESTS)
 
 
 def write(pairs: dict[tuple[str, str], Pair]) -> None:
@@ -117,20 +143,20 @@ def main() -> int:
     parser.add_argument("--mindspore", nargs="*", default=MINDSPORE, choices=MINDSPORE)
     parser.add_argument("--python", nargs="*", default=PYTHON, choices=PYTHON)
     arguments = parser.parse_args()
-    pairs = known()
-    today = datetime.date.today().isoformat()
+    pairs, sources, today = known(), of_sources(), datetime.date.today().isoformat()
+    wanted = [(mindspore, python) for python in arguments.python for mindspore in arguments.mindspore]
+    wanted = [key for key in wanted if key not in pairs or not (pairs[key].passed and pairs[key].sources == sources)]
     with tempfile.TemporaryDirectory(prefix="maam-compat-") as name:
-        folder = Path(name)
-        for python in arguments.python:
-            here = interpreter(python) is not None
-            wheel = build_wheel(python, folder) if here else f"no python{python} here"
-            for mindspore in arguments.mindspore:
-                pair = Pair(mindspore, python, date=today)
-                pair.result = run(pair, wheel, folder)
-                print(pair, flush=True)
-                pairs[mindspore, python] = pair
-                write(pairs)
-    return int(any("failed" in pair.result or "error" in pair.result for pair in pairs.values()))
+        folder, wheels = Path(name), {}
+        for mindspore, python in wanted:
+            if python not in wheels:
+                here = interpreter(python) is not None
+                wheels[python] = build_wheel(python, folder) if here else f"no python{python} here"
+            pair = Pair(mindspore, python, run(Pair(mindspore, python), wheels[python], folder), today, sources)
+            print(pair, flush=True)
+            pairs[mindspore, python] = pair
+            write(pairs)
+    return int(any(pair.count("failed") + pair.count("error") for pair in pairs.values()))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -59,21 +61,59 @@ def run(seed: int, first: int = 0, cases: int | None = None, seconds: float | No
             raise FuzzFailure(f"{type(error).__name__}: {error}\nreplay: {case.replay}") from error
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Some cases, for a process of its own."""
+
+    seed: int
+    first: int
+    cases: int
+
+    def run(self) -> tuple[int, int]:
+        """Cases that were run, and calls of kernels."""
+        calls = 0
+
+        def wrap(launch: native.Launch) -> native.Launch:
+            def counting(*arguments):
+                nonlocal calls
+                calls += 1
+                launch(*arguments)
+
+            return counting
+
+        with native.launching(wrap):
+            return sum(1 for _ in run(self.seed, self.first, self.cases)), calls
+
+
+def run_many(seed: int, first: int, cases: int, jobs: int) -> Iterator[tuple[int, int]]:
+    """The same in so many processes: cases that were run, and calls of kernels, chunk after chunk.
+
+    Raises:
+        FuzzFailure: naming the line that replays the case.
+    """
+    chunk = 500
+    chunks = [Chunk(seed, at, min(chunk, first + cases - at)) for at in range(first, first + cases, chunk)]
+    # Spawned, because a runner of kernels, where one is used, cannot be shared.
+    with multiprocessing.get_context("spawn").Pool(min(jobs, len(chunks))) as pool:
+        yield from pool.imap_unordered(Chunk.run, chunks)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.verify.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first case")
     parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, as many as CPUs by default")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
-    start, done = time.monotonic(), 0
-    for what in run(arguments.seed, arguments.first, arguments.cases):
-        done += 1
-        if arguments.cases == 1:
-            print(what)
-        elif done % 1000 == 0:
-            print(f"{done} cases, {time.monotonic() - start:.0f} s", flush=True)
-    print(f"{done} cases, 0 failures, {time.monotonic() - start:.0f} s")
+    if arguments.cases == 1:
+        print(FuzzCase(arguments.seed, arguments.first).run())
+        return 0
+    start, done, calls = time.monotonic(), 0, 0
+    for cases, launched in run_many(arguments.seed, arguments.first, arguments.cases, arguments.jobs):
+        done, calls = done + cases, calls + launched
+        print(f"{done} cases, {calls} calls of kernels, {time.monotonic() - start:.0f} s", flush=True)
+    print("0 failures")
     return 0
 
 

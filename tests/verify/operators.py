@@ -76,7 +76,7 @@ def _aggregate(draw: Draw, dtype: str) -> AggregateCase:
 
 
 def _reduce(draw: Draw, dtype: str, branches: int = 1) -> ReduceCase:
-    shape = draw.size(9), draw.size(70), draw.size(300)
+    shape = draw.size(9), draw.size(70), draw.size(300 if draw.rng.random() < 0.2 else 140)
     weight = draw.pick((dtype, native.parameter_dtype(dtype)))
     case = ReduceCase(shape, draw.size(70), dtype, branches=branches, weight_dtype=weight, offset=draw.offset(),
                       seed=draw.seed)  # fmt: skip

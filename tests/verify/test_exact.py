@@ -2,7 +2,8 @@
 
 Values are small whole numbers, the softmax gives {1, 0, ...} or {1/2, 1/2, 0, ...}, and variances are powers of four,
 so that every intermediate result is exact in whatever order it is computed. Results are compared with the exact number
-rounded once to their type; zeros of either sign are equal.
+rounded once to their type; zeros of either sign are equal. Missing are the operators that convolve by Winograd's
+transforms: their points are roots of two and of a half, so that they round whatever the values are.
 """
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 
 from tests.kernels import needs_this_process
 from tests.maam_ops import native
+from tests.maam_ops.adam_case import AdamCase
 from tests.maam_ops.aggregate_case import AggregateCase
-from tests.maam_ops.dense_case import DenseCase
+from tests.maam_ops.cross_entropy_case import CrossEntropyCase
+from tests.maam_ops.dense_case import DenseCase, DenseGradientCase
 from tests.maam_ops.maam_case import MaamCase, conv_same, max_pool
+from tests.maam_ops.maam_training_case import MaamTrainingCase
 from tests.maam_ops.native import Array
 from tests.maam_ops.reduce_case import COLUMN, ReduceCase
 
@@ -49,13 +53,17 @@ def assert_exact(got, expected, what):
 @variants("aggregate")
 @pytest.mark.parametrize("branches, equal", [(2, 1), (3, 1), (3, 2), (5, 4), (8, 8), (8, 2)])
 def test_aggregate(dtype, isa, branches, equal):
+    with native.capped(isa):
+        check_aggregate(dtype, branches, equal)
+
+
+def check_aggregate(dtype, branches, equal):
     rng = np.random.default_rng([branches, equal])
     case = AggregateCase((3, 777), branches, dtype, offset=1)
     case.alpha, w = exact_alpha(case.alpha.dtype, branches, equal)
     case.a = [Array(8 * whole(rng, (3, 777), 3), dtype) for _ in range(branches)]
     case.dg = Array(8 * whole(rng, (3, 777), 3), dtype)
-    with native.capped(isa):
-        g, (dalpha, da) = case.forward(), case.backward()
+    g, (dalpha, da) = case.forward(), case.backward()
     a, dg = np.stack([a.values for a in case.a]), case.dg.values
     assert_exact(g, np.tensordot(w, a, 1), "G")
     dots = (a * dg).sum((1, 2))
@@ -105,10 +113,14 @@ def assert_exact_gradients(case, g, mix, got, dz, dy, xhat, what):
 @pytest.mark.parametrize("pixels", [1, 37, 64])
 @variants("reduce")
 def test_reduce_with_moving_statistics(dtype, isa, pixels, branches):
+    with native.capped(isa):
+        check_reduce_frozen(dtype, pixels, branches)
+
+
+def check_reduce_frozen(dtype, pixels, branches):
     case, g, mix = exact_reduce(dtype, pixels, branches)
     case.constants = Array([3, 0.5], "float64")  # 1 / sqrt(1 + 3)
-    with native.capped(isa):
-        f, got = case.inference(), case.backward()
+    f, got = case.inference(), case.backward()
     xhat = (np.einsum("oc,bcp->bop", case.weight.values, g) - case.moving_mean.values.reshape(COLUMN)) / 2
     gamma, beta = (vector.values.reshape(COLUMN) for vector in (case.gamma, case.beta))
     y = gamma * xhat + beta
@@ -121,11 +133,15 @@ def test_reduce_with_moving_statistics(dtype, isa, pixels, branches):
 @pytest.mark.parametrize("pixels", [1, 32, 64])
 @variants("reduce")
 def test_reduce_in_training(dtype, isa, pixels, branches):
+    with native.capped(isa):
+        check_reduce_training(dtype, pixels, branches)
+
+
+def check_reduce_training(dtype, pixels, branches):
     case, g, mix = exact_reduce(dtype, pixels, branches)
     case.constants = Array([0, 0.5], "float64")
-    with native.capped(isa):
-        trained = case.training()
-        got = case.backward(trained)
+    trained = case.training()
+    got = case.backward(trained)
     z = np.einsum("oc,bcp->bop", case.weight.values, g)
     n = z[:, 0].size
     mean, variance = z.mean((0, 2)), z.var((0, 2))
@@ -182,6 +198,111 @@ def test_whole_module(dtype, isa, kernels, equal, size):
     expected = conv_norm(sum(weight * agent for weight, agent in zip(w, agents, strict=True)), case.reduce)
     with native.capped(isa):
         assert_exact(case.run(), expected, "F")
+
+
+@variants("dense_gradients")
+@pytest.mark.parametrize("batch, inputs", [(1, 3), (9, 1111), (65, 100)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_dense_gradients(dtype, isa, batch, inputs, relu):
+    rng = np.random.default_rng(inputs)
+    case = DenseGradientCase(batch, inputs, 50, relu=relu, offset=1)
+    for name in ("x", "weight", "dy"):
+        setattr(case, name, Array(whole(rng, getattr(case, name).data.shape), dtype))
+    with np.errstate(invalid="ignore"):
+        dy = np.where(case.y[0].values > 0, case.dy.values, 0) if relu else case.dy.values
+    with native.capped(isa):
+        got = case.run()
+    for array, expected in zip(got, (dy @ case.weight.values, dy.T @ case.x.values, dy.sum(0)), strict=True):
+        assert_exact(array, expected, "gradient")
+
+
+@variants("cross_entropy")
+@pytest.mark.parametrize("equal", [1, 2, 4])
+@pytest.mark.parametrize("smoothing", [0, 0.25])
+def test_cross_entropy(dtype, isa, equal, smoothing):
+    """Rows whose softmax is {1, 0, ...}, {1/2, 1/2, 0, ...} or four quarters; sixteen rows of eight classes."""
+    rng = np.random.default_rng(equal)
+    case = CrossEntropyCase(16, 8, dtype, smoothing=smoothing, offset=1)
+    far = FAR[case.run()[0].dtype]
+    order = rng.permuted(np.tile(np.arange(8), (16, 1)), axis=1)
+    case.logits = Array(np.where(order < equal, 3, 3 - far), dtype)
+    with native.capped(isa):
+        loss, gradient = case.run()
+    target = (1 - smoothing) * (np.arange(8) == case.labels.data[:, None]) + smoothing / 8
+    assert_exact(gradient, (np.where(order < equal, 1 / equal, 0) - target) / 16, "gradient")
+    if equal == 1:  # log 1 = 0
+        assert_exact(loss, [(target * far * (order > 0)).sum() / 16], "loss")
+
+
+@variants("adam")
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_adam(dtype, isa, nesterov):
+    """beta1 = 1/2, beta2 = 3/4, eps = 0: the first step is the learning rate times the sign of the gradient."""
+    case = AdamCase(1001, 3, nesterov=nesterov, offset=1)
+    case.constants, case.rate, case.decay = (0.5, 0.75, 0), 2.0**-4, [0, 0]
+    case.gradients = [Array((rng := np.random.default_rng(n)).integers(1, 9, n) * rng.choice([-1, 1], n), dtype)
+                      for n in (1001, 3)]  # fmt: skip
+    case.weights = [Array(whole(np.random.default_rng(n), n), dtype, 1) for n in (1001, 3)]
+    before = [weight.values for weight in case.weights]
+    with native.capped(isa):
+        case.run()
+    for i, gradient in enumerate(case.gradients):
+        g = gradient.values
+        assert_exact(case.m[i], g / 2, "m")
+        assert_exact(case.v[i], g * g / 4, "v")
+        assert_exact(case.weights[i], before[i] - 2.0**-4 * np.sign(g) * (1.5 if nesterov else 1), "weight")
+
+
+@variants("maam_training")
+def test_whole_module_in_training(dtype, isa):
+    """1x1 kernels that pick a channel, channels of two values equally often, the same in each pooled window."""
+    rng = np.random.default_rng(11)
+    case = MaamTrainingCase((2, 3, 8, 8), kernels=(1, 1, 1))
+    signs = np.stack([rng.permutation(np.repeat([-1.0, 1.0], 16)) for _ in range(3)]).reshape(3, 2, 4, 4)
+    x = (signs + whole(rng, (3, 1, 1, 1), 2)).transpose(1, 0, 2, 3)
+    case.x = case.array(np.repeat(np.repeat(x, 2, 2), 2, 3))
+    case.constants = Array([0, 0, 0, 0, *[0.5] * 4], "float64")  # eps, then the weight of old statistics
+    case.eps = Array(np.zeros(4), "float64")
+    case.KEEP = 0.5
+    case.alpha, _ = exact_alpha("float32", 3, 2)
+
+    def picking(outputs, inputs, which, factors):
+        weight = np.zeros((outputs, inputs, 1, 1))
+        weight[np.arange(outputs), which] = factors.reshape(-1, 1, 1)
+        return case.array(weight)
+
+    picked, factors = rng.integers(0, 3, 8), rng.choice([-1.0, 1.0], 8)
+    gamma = rng.choice([-2.0, 2.0], 8)
+    for k, branch in enumerate(case.branches):
+        branch[0], branch[1] = picking(8, 3, picked, factors), case.array(gamma)
+        branch[2], branch[3] = case.array(np.full(8, 2.0 + 2 * k)), case.array(whole(rng, 8, 3))
+        branch[4] = case.array(np.ones(8))
+    case.reduce = [picking(12, 8, rng.integers(0, 8, 12), rng.choice([-2.0, -1.0, 1.0, 2.0], 12)),
+                   *(case.array(values) for values in (rng.choice([-2.0, 2.0], 12), whole(rng, 12, 2),
+                                                       whole(rng, 12, 3), np.ones(12)))]  # fmt: skip
+    case.df = case.array(whole(rng, case.df.data.shape, 2))
+    with native.capped(isa):
+        results = case.run().results()
+    for name, values in case.expected().items():
+        assert_exact(results[name], values, name)
+
+
+@needs_this_process
+@pytest.mark.parametrize("operator", ["aggregate", "reduce", "aggregate_reduce"])
+def test_cuda_emulator(operator):
+    """The same cases on the CUDA kernels, compiled for the emulator of the tests."""
+    emulated = pytest.importorskip("tests.cuda.emulated")
+    if emulated.compiler() is None:
+        pytest.skip("needs a C++ compiler: install g++ or set CXX")
+    device = emulated.Emulated()
+    with native.launching(lambda _: device):
+        for dtype in native.DTYPES:
+            if operator == "aggregate":
+                for branches, equal in ((3, 1), (3, 2), (8, 4)):
+                    check_aggregate(dtype, branches, equal)
+            else:
+                check_reduce_frozen(dtype, 37, 1 if operator == "reduce" else 3)
+                check_reduce_training(dtype, 32, 1 if operator == "reduce" else 3)
 
 
 @needs_this_process

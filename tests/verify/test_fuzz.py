@@ -1,7 +1,11 @@
-"""Fuzzing: random cases of every operator for a set time, another seed each day; damaged files for every reader."""
+"""Fuzzing: random cases of every operator, another seed each day; damaged files for every reader."""
 
 import datetime
+import importlib.util
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +16,22 @@ from tests.maam_ops import native
 
 from . import fuzz, readers
 
+ROOT = Path(__file__).resolve().parents[2]
+CASES = 100_000
+SECONDS = 60  # for each reader
+
 
 def test_random_cases(full, record_property):
     seed = int(os.environ.get("MAAM_OPS_TEST_SEED") or datetime.date.today().strftime("%Y%m%d"))
     print(f"seed {seed}")
-    cases = sum(1 for _ in fuzz.run(seed, seconds=120 if full else 8))
+    if full:
+        cases, calls = map(sum, zip(*fuzz.run_many(seed, 0, CASES, os.cpu_count()), strict=True))
+        assert cases == CASES
+        record_property("calls", calls)
+    else:
+        cases = sum(1 for _ in fuzz.run(seed, seconds=8))
+        assert cases > 20
     record_property("random cases", cases)
-    assert cases > 20
 
 
 def test_a_failure_names_the_line_that_replays_it():
@@ -64,3 +77,17 @@ def test_nothing_and_noise_are_refused(name):
     reader = readers.READERS[name]
     for data in (b"", b"\0", b"\xff" * 100, b"{}", b"[]", b"null", b"[" * 2_000, b"\x80\x04."):
         assert not readers.accepts_or_refuses(reader, data)
+
+
+@needs_this_process
+@pytest.mark.parametrize("name", readers.READERS)
+def test_files_that_reach_new_code(name, full, record_property):
+    """Fuzzing by coverage."""
+    if not full:
+        pytest.skip("takes a minute: make verify, or make fuzz")
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("needs atheris: pip install 'maam-ops[fuzz]'")
+    command = [sys.executable, "-m", "tests.verify.readers", name, "--seconds", str(SECONDS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    record_property("calls", int(re.search(r"number_of_executed_units: +(\d+)", done.stdout + done.stderr)[1]))

@@ -8,9 +8,12 @@ import pytest
 from tests.kernels import COMMAND
 from tests.maam_ops import native
 from tests.maam_ops.aggregate_case import AggregateCase
+from tests.maam_ops.cross_entropy_case import CrossEntropyCase
 from tests.maam_ops.native import Array
 from tests.maam_ops.reduce_case import ReduceCase
 
+from .draw import Draw
+from .operators import OPERATORS
 from .test_exact import FAR
 
 STEP = 2.0**-20  # central differences then lose 2^-40 to the third derivative and 2^-32 to rounding
@@ -73,6 +76,28 @@ def test_reduce_kernel(isa, training, branches):
             pairs.append((got["dalpha"], case.alpha))
         for gradient, array in pairs:
             np.testing.assert_allclose(gradient.values.astype(float), differences(loss, array), **CLOSE)
+
+
+@pytest.mark.parametrize("isa", native.isas("cross_entropy"))
+@pytest.mark.parametrize("smoothing", [0, 0.25])
+def test_cross_entropy_kernel(isa, smoothing):
+    case = CrossEntropyCase(6, 5, "float64", smoothing=smoothing, ignored=[2], offset=1)
+    with native.capped(isa):
+        gradient = case.run()[1].values
+        expected = differences(lambda: float(case.run()[0].values[0]), case.logits)
+    np.testing.assert_allclose(gradient.astype(float), expected, **CLOSE)
+
+
+def test_the_oracle_of_the_agent_block():
+    """A kernel in float32 has no differences of use: those of the oracle that it is held to stand in for them."""
+    operator = next(operator for operator in OPERATORS if operator.name == "agent_block")
+    case = operator.draw(Draw("gradients"), "float32")  # no pixel near a tie or 0
+    arrays = [*case.first[:3], *case.second[:3], case.x]
+    gradients = case.expected()[1]
+    for array, gradient in zip(arrays, gradients, strict=True):
+        array.data, array.dtype = array.data.astype(np.float64), "float64"
+        expected = differences(lambda: float((case.expected()[0][0] * case.da.values).sum()), array)
+        np.testing.assert_allclose(gradient.astype(float), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
 
 def test_relu_at_zero_passes_nothing():
@@ -243,15 +268,54 @@ INCOMING = {
 @pytest.mark.parametrize("incoming", INCOMING)
 @pytest.mark.parametrize("number", range(5))
 def test_incoming_gradients_of_any_layout(maam_ops, number, incoming):
+    for got, expected in _gradients_of(_operators, maam_ops, number, incoming):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("incoming", INCOMING)
+@pytest.mark.parametrize("number", range(3))
+def test_incoming_gradients_of_any_layout_in_float32(maam_ops, number, incoming):
+    for got, expected in _gradients_of(_operators_in_float32, maam_ops, number, incoming):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=2e-4 * (1 + np.abs(expected).max()))
+
+
+def _gradients_of(operators, maam_ops, number, incoming):
+    """Pairs of gradients, of the kernels and of the reference."""
     import mindspore as ms
 
     grads = []
     for impl in ("native", "reference"):
-        function, operands = next(itertools.islice(_operators(maam_ops, impl), number, None))
+        function, operands = next(itertools.islice(operators(maam_ops, impl), number, None))
         loss = lambda *x, function=function: INCOMING[incoming](function(*x), ms.ops)  # noqa: E731
-        grads.append(ms.grad(loss, grad_position=tuple(range(len(operands))))(*operands))
-    for got, expected in zip(*grads, strict=True):
-        np.testing.assert_allclose(got.asnumpy(), expected.asnumpy(), rtol=1e-9, atol=1e-9)
+        got = ms.grad(loss, grad_position=tuple(range(len(operands))))(*operands)
+        grads.append([gradient.asnumpy() for gradient in got])
+    return zip(*grads, strict=True)
+
+
+def _operators_in_float32(maam_ops, impl):
+    """The operators without float64; each result has the shape (2, 4, 3, 2)."""
+    import mindspore as ms
+
+    rng = np.random.default_rng(10)
+    f = maam_ops.functional
+    x, weight, bias = tensors(rng, (2, 4, 3, 20), (2, 20), (2,), dtype=np.float32)
+    yield lambda x, weight, bias: f.dense(x, weight, bias, relu=True, impl=impl), [x, weight, bias]
+
+    mean, variance = ms.Tensor(np.zeros(4, np.float32)), ms.Tensor(np.ones(4, np.float32))
+    images, alpha, w1, w2, w3, gamma, beta = tensors(
+        rng, (2, 3, 6, 4), (2,), (4, 3, 3, 3), (4, 3, 1, 1), (4, 4, 3, 3), (4,), (4,), dtype=np.float32
+    )
+
+    def block(x, w1, w3, gamma, beta):
+        return f.agent_block(x, (w1, gamma, beta, mean, variance), (w3, gamma, beta, mean, variance), impl=impl)[0]
+
+    yield block, [images, w1, w3, gamma, beta]
+
+    def module(x, alpha, w1, w2, weight, gamma, beta):
+        norm = (gamma, beta, mean, variance)
+        return f.maam(x, alpha, [(w1, *norm), (w2, *norm)], weight, *norm, training=True, impl=impl)[0]
+
+    yield module, [images, alpha, w1, w2, w3[:, :, :1, :1], gamma, beta]
 
 
 @pytest.mark.parametrize("number", range(5))

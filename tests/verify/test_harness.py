@@ -5,9 +5,13 @@ import pytest
 
 from tests.kernels import COMMAND, KernelFault, needs_this_process
 from tests.maam_ops import native
+from tests.maam_ops.adam_case import AdamCase
+from tests.maam_ops.agent_block_case import AgentBlockCase
 from tests.maam_ops.aggregate_case import AggregateCase
-from tests.maam_ops.dense_case import DenseCase
+from tests.maam_ops.cross_entropy_case import CrossEntropyCase
+from tests.maam_ops.dense_case import DenseCase, DenseGradientCase
 from tests.maam_ops.maam_case import MaamCase
+from tests.maam_ops.maam_deep_case import MaamDeepCase
 from tests.maam_ops.maam_training_case import MaamTrainingCase
 from tests.maam_ops.native import Array, assert_close
 from tests.maam_ops.reduce_case import ReduceCase
@@ -30,6 +34,7 @@ def planted(entry_point):
 
             return wrong
 
+        wrap.fault = fault.__name__
         return wrap
 
     return decorate
@@ -137,6 +142,45 @@ def ties_to_the_last_maximum(launch, inputs, outputs):
     outputs[6].data[...] = np.where(outputs[6].data < 3, outputs[6].data + 1, outputs[6].data)
 
 
+@planted("MaamDeepInference")
+def float16_result(launch, inputs, outputs):
+    launch()
+    store(outputs[0], outputs[0].values.astype(np.float16))
+
+
+@planted("AgentBlockBackward")
+def gamma_and_beta_swapped(launch, inputs, outputs):
+    launch()
+    outputs[1].data[...], outputs[2].data[...] = outputs[2].data.copy(), outputs[1].data.copy()
+
+
+@planted("DenseParameterGradients")
+def last_row_forgotten(launch, inputs, outputs):
+    dy = inputs[1].values.copy()
+    dy[-1] = 0
+    launch([inputs[0], Array(dy, "float32"), *inputs[2:]])
+
+
+@planted("CrossEntropy")
+def ignored_rows_counted(launch, inputs, outputs):
+    launch()
+    counted = np.mean(inputs[3].data >= 0)
+    store(outputs[0], outputs[0].values * counted)
+
+
+@planted("AdamUpdate")
+def stale_powers_of_beta(launch, inputs, outputs):
+    launch()
+    inputs[3].data[...] = inputs[4].data[...] = 1
+
+
+@planted("AdamUpdate")
+def one_per_cent_too_far(launch, inputs, outputs):
+    inputs[2].data[...] *= 1.01
+    launch()
+    inputs[2].data[...] = 1e-2
+
+
 FAULTS = {
     transposed_weights: lambda: ReduceCase((2, 12, 49), 12),
     tail_off_by_one: lambda: AggregateCase(1237, 3, "float32"),
@@ -154,16 +198,16 @@ FAULTS = {
     input_written: lambda: AggregateCase(1237, 3, "float32"),
     written_past_the_end: lambda: AggregateCase(1237, 3, "float32"),
     ties_to_the_last_maximum: lambda: MaamTrainingCase((2, 3, 8, 8)),
+    float16_result: lambda: MaamDeepCase((2, 3, 8, 8)),
+    gamma_and_beta_swapped: lambda: AgentBlockCase((2, 3, 8, 8)),
+    last_row_forgotten: lambda: DenseGradientCase(5, 100, 7),
+    ignored_rows_counted: lambda: CrossEntropyCase(20, 10, ignored=[1, 4]),
+    stale_powers_of_beta: lambda: AdamCase(100, 3),
+    one_per_cent_too_far: lambda: AdamCase(100, 3),
 }
-FAULT_NAMES = [
-    "transposed_weights", "tail_off_by_one", "element_never_written", "skipped_softmax", "zeros", "nan",
-    "wrong_channel", "float16_accumulation", "swapped_gradients", "forgotten_softmax_gradient",
-    "stale_running_statistics", "biased_running_variance", "no_batch_terms", "input_written", "written_past_the_end",
-    "ties_to_the_last_maximum",
-]  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=FAULT_NAMES)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.fault)
 def test_a_wrong_kernel_is_found(fault):
     case = FAULTS[fault]()
     case.check()

@@ -121,8 +121,8 @@ def test_every_implementation_refuses_it(impl, mixed, pynative):
 
     op = "aggregate_reduce" if mixed else "reduce"
     reasons = {i.name: i.why_not() for i in _select.implementations(op)}
-    if reasons.get(impl, "no such implementation") is not None:
-        pytest.skip(f"{op}: {impl}: {reasons.get(impl)}")
+    if (reason := reasons.get(impl, "no such implementation")) is not None:
+        pytest.skip(f"{op}: {impl}: {reason}")
     one = ms.Tensor(np.ones((1, 3, 1, 1), np.float32))
     vectors = [ms.Tensor(np.ones(5, np.float32)) for _ in range(4)]
     weight = ms.Tensor(np.ones((5, 3, 1, 1), np.float32))
@@ -131,6 +131,26 @@ def test_every_implementation_refuses_it(impl, mixed, pynative):
             functional.aggregate_reduce(ms.Tensor([0.0, 0.0]), [one, one], weight, *vectors, training=True, impl=impl)
         else:
             functional.reduce(one, weight, *vectors, training=True, impl=impl)
+
+
+@needs_this_process
+@pytest.mark.parametrize("impl", ["native", "reference", "cell"])
+@pytest.mark.parametrize("shape", [(1, 3, 2, 2), (0, 3, 4, 4)])
+def test_the_whole_module_refuses_it_at_the_call(impl, shape, pynative):
+    ms = pytest.importorskip("mindspore")
+    import maam_ops
+
+    x = ms.Tensor(np.ones(shape, np.float32))
+    weight, last = (ms.Tensor(np.ones((4, inputs, 1, 1), np.float32)) for inputs in (3, 4))
+    norm = [ms.Tensor(np.ones(4, np.float32)) for _ in range(4)]
+    with pytest.raises(
+        ValueError, match=r"[01] element\(s\) per channel after pooling, expected at least 2 in training"
+    ):
+        if impl == "cell":
+            maam_ops.FusedMAAM(3, 4, 4, impl="native").set_train()(x)
+        else:
+            branches = [(weight, *norm)] * 2
+            maam_ops.functional.maam(x, ms.Tensor([0.0, 0.0]), branches, last, *norm, training=True, impl=impl)
 
 
 @variants("dense")
@@ -226,7 +246,7 @@ ELEMENTS = (1 << 31) + (1 << 22)
 
 @needs_this_process
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs memfd_create")
-@pytest.mark.parametrize("isa", {"portable", core.detected_isa()})
+@pytest.mark.parametrize("isa", sorted({"portable", core.detected_isa()}))
 def test_more_than_two_to_the_31_elements(isa, full):
     if not full:
         pytest.skip("maps 12 GiB: make verify")
