@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CXX_FILES = $(shell git ls-files '*.h' '*.cc' '*.cpp' '*.inc' '*.cu')
 NATIVE := $(wildcard csrc/*.cc csrc/*.h csrc/*/*) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test verify fuzz sanitize aarch64 compat audit bench cuda cuda-sanitize lint format clean
+.PHONY: demo test verify fuzz sanitize avx512-emulated aarch64 compat audit bench cuda cuda-sanitize lint format clean
 
 demo: $(VENV)/train.installed
 	$(BIN)/maam compare
@@ -42,6 +42,11 @@ sanitize-%:
 	$(MAKE) build/$*/maam_ops_runner CMAKE_FLAGS=-DMAAM_OPS_SANITIZE=$*
 	MAAM_OPS_TEST_RUNNER='$(CURDIR)/build/$*/maam_ops_runner $(OPTIONS)' \
 		$(RUN_KERNEL_TESTS) -k 'not larger_than_the_cache and not past_the_cache'
+
+# For a CPU with AVX2 but not AVX-512. On Debian: apt-get install libsimde-dev
+avx512-emulated:
+	$(MAKE) build/avx512-emulated/maam_ops_runner CMAKE_FLAGS=-DMAAM_OPS_EMULATE_AVX512=ON
+	MAAM_OPS_TEST_RUNNER='$(CURDIR)/build/avx512-emulated/maam_ops_runner' $(RUN_KERNEL_TESTS)
 
 # On Debian: apt-get install g++-aarch64-linux-gnu qemu-user-static
 aarch64:

@@ -41,13 +41,20 @@ Isa ParseIsa(const std::string& name) {
   throw Error("maam_ops: MAAM_OPS_ISA: got '" + name + "', expected one of portable, avx2, avx512");
 }
 
+// A build for verification emulates AVX-512, see tests/verify/emulation.
+#ifdef MAAM_OPS_EMULATE_AVX512
+#define MAAM_HAS_AVX512(extension) true
+#else
+#define MAAM_HAS_AVX512(extension) __builtin_cpu_supports("avx512" extension)
+#endif
+
 Isa DetectedIsa() {
 #if MAAM_X86
   static const Isa detected = [] {
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const bool avx512 =
+        avx2 && MAAM_HAS_AVX512("f") && MAAM_HAS_AVX512("bw") && MAAM_HAS_AVX512("dq") && MAAM_HAS_AVX512("vl");
     return avx512 ? Isa::kAvx512 : avx2 ? Isa::kAvx2 : Isa::kPortable;
   }();
   return detected;

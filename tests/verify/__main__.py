@@ -60,6 +60,7 @@ TIERS = (
     Tier("AddressSanitizer", target="sanitize-address", needs=("g++", "make")),
     Tier("UndefinedBehaviorSanitizer", target="sanitize-undefined", needs=("g++", "make")),
     Tier("ThreadSanitizer", target="sanitize-thread", needs=("g++", "make")),
+    Tier("AVX-512 (emulated)", target="avx512-emulated", needs=("g++", "make")),
     Tier("aarch64 (qemu)", target="aarch64", needs=("aarch64-linux-gnu-g++", "qemu-aarch64-static", "make")),
     Tier(COMPATIBILITY, target="compat", needs=("g++", "make")),
 )
