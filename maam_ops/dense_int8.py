@@ -79,9 +79,7 @@ class DenseInt8(FusedCell):
     ) -> None:
         super().__init__(OP, impl)
         self.relu, self.in_channels, self.out_channels = relu, weight.shape[1], weight.shape[0]
-        _int8.parameters_of(
-            self, weight=_int8.pack(weight), bias=bias.astype(np.int32), scale=scale.astype(np.float32)
-        )
+        _int8.parameters_of(self, weight=_int8.pack(weight), bias=bias.astype(np.int32), scale=scale.astype(np.float32))
 
     def construct(self, x):
         path = _select.path(OP, self.impl, self.automatic, x.shape, None)

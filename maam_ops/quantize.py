@@ -156,7 +156,9 @@ def _read(branches, alpha, conv, bn, classifier) -> _Net:
         raise ValueError("maam_ops.quantize: classifier: got no dense layer, expected at least one")
     mix = alpha.asnumpy().astype(np.float64).ravel()
     if mix.size != len(branches):
-        raise ValueError(f"maam_ops.quantize: branches: got {len(branches)}, expected {mix.size}, as alpha has elements")
+        raise ValueError(
+            f"maam_ops.quantize: branches: got {len(branches)}, expected {mix.size}, as alpha has elements"
+        )
     mix = np.exp(mix - mix.max())
     mix /= mix.sum()
     read = []

@@ -34,7 +34,9 @@ def test_extremes_do_not_saturate(isa, sign):
     case = DenseInt8Case(5, 2048, 19, floats=True)
     case.x = Array(np.full(case.x.data.shape, 127), "uint8")
     case.weight = np.full(case.weight.shape, 127 * sign)
-    case.packed = Array(np.where(np.arange(32).reshape(2, 1, 16, 1) < 19, 127 * sign, np.zeros((2, 512, 16, 4))), "int8")
+    case.packed = Array(
+        np.where(np.arange(32).reshape(2, 1, 16, 1) < 19, 127 * sign, np.zeros((2, 512, 16, 4))), "int8"
+    )
     with capped(isa):
         case.check()
         np.testing.assert_array_equal(np.sign(case.expected()), sign)
