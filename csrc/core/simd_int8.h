@@ -95,7 +95,11 @@ MAAM_INLINE I32 Load(const int32_t* p) {
   return x;
 }
 MAAM_INLINE void Store(int32_t* p, I32 x) { std::memcpy(p, &x.v, sizeof x.v); }
-MAAM_INLINE I32 Add(I32 a, I32 b) { return {a.v + b.v}; }
+// Sums may wrap around (core/simd_int16.h), as those of the instructions do.
+MAAM_INLINE I32 Add(I32 a, I32 b) {
+  typedef uint32_t Unsigned __attribute__((vector_size(16)));
+  return {(I32::Vector)((Unsigned)a.v + (Unsigned)b.v)};
+}
 MAAM_INLINE I32 Max(I32 a, I32 b) { return {a.v > b.v ? a.v : b.v}; }
 MAAM_INLINE F32 ToF32(I32 a) {
   return {F32::Vector{static_cast<float>(a.v[0]), static_cast<float>(a.v[1]), static_cast<float>(a.v[2]),

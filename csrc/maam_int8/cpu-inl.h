@@ -8,6 +8,19 @@ namespace maam {
 namespace MAAM_ISA {
 namespace maam_int8_module {
 
+// (pooled pixels, window, patch)
+static void StagePatches(const MaamInt8Plan& plan, int64_t kernel, int64_t rows, const uint8_t* image, uint8_t* to) {
+  const int64_t inputs = plan.p.inputs;
+  const int64_t skip = plan.border - kernel / 2;
+  for (int64_t pixel = 0; pixel < rows * plan.pooled_width; ++pixel) {
+    for (int64_t w = 0; w < kWindow; ++w, to += PatchBytes(inputs, kernel)) {
+      const int64_t y = 2 * (pixel / plan.pooled_width) + w / 2 + skip;
+      const int64_t x = 2 * (pixel % plan.pooled_width) + w % 2 + skip;
+      CopyPatch(image + y * plan.ImageStride() + x * inputs, plan.ImageStride(), kernel, inputs, to);
+    }
+  }
+}
+
 // G of the strip for kBlocksHere blocks of channels: convolutions at the four pixels of each window, their maximum, the
 // sum over branches.
 template <int kBlocksHere>
@@ -51,7 +64,8 @@ void MAAM_VARIANT(maam_int8)(const MaamInt8Plan& plan, int64_t image, int64_t ro
   uint8_t* panel = reinterpret_cast<uint8_t*>(scratch + plan.panel);
   uint8_t* bytes = reinterpret_cast<uint8_t*>(scratch + plan.image);
   const int64_t pixels = rows * plan.pooled_width;
-  StageImage(plan, image, row, rows, bytes);
+  const ImageBytes stage{p.x + image * p.inputs * p.height * p.width, p.inputs, p.height, p.width, p.per_step, p.zero};
+  stage.Stage(2 * row - plan.border, -plan.border, 2 * (rows + plan.border), plan.ImageStride(), bytes);
   for (int64_t kernel = 1; kernel <= 2 * kKernelSizes; kernel += 2) {
     if (plan.Patches(kernel) == 0) continue;
     StagePatches(plan, kernel, rows, bytes, reinterpret_cast<uint8_t*>(scratch + plan.Patches(kernel)));
@@ -60,10 +74,11 @@ void MAAM_VARIANT(maam_int8)(const MaamInt8Plan& plan, int64_t image, int64_t ro
   int64_t block = 0;
   for (; block + kBlocks <= blocks; block += kBlocks) FillPanel<kBlocks>(plan, block, pixels, scratch, panel);
   for (; block < blocks; ++block) FillPanel<1>(plan, block, pixels, scratch, panel);
-  const ReduceInt8 reduce{panel,        plan.PanelStride(), RoundUp(p.channels, kQuad), p.reduce.weight,
-                          plan.reduce_bias, plan.reduce_scale,  p.outputs};
+  const int64_t width = RoundUp(p.outputs, kQuad);
+  const RowsInt8 reduce{panel, plan.PanelStride(), RoundUp(p.channels, kQuad), p.reduce.weight, plan.reduce_bias,
+                        plan.reduce_scale, width, width};
   const int64_t pixel = (image * plan.pooled_height + row) * plan.pooled_width;
-  reduce.Run(pixels, p.f + pixel * RoundUp(p.outputs, kQuad));
+  reduce.Run(pixels, p.f + pixel * width);
 }
 
 }  // namespace maam

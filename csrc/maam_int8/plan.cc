@@ -7,14 +7,6 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-template <class T>
-const T* Padded(const T* from, int64_t count, int64_t padded, char** memory) {
-  T* to = reinterpret_cast<T*>(*memory);
-  std::fill(std::copy_n(from, count, to), to + padded, T{0});
-  *memory += padded * int64_t{sizeof(T)};
-  return to;
-}
-
 }  // namespace
 
 // The arithmetic of a pixel does not depend on the strip it lies in, so strips may follow the number of threads.

@@ -14,6 +14,15 @@ constexpr int64_t kInt8Strip = 64;    // pooled pixels
 inline int64_t PatchBytes(int64_t inputs, int64_t kernel) { return RoundUp(inputs * kernel * kernel, kQuad); }
 inline int64_t BlocksOf(int64_t outputs) { return (outputs + kOutputBlock - 1) / kOutputBlock; }
 
+// A copy with zeros up to `padded` elements, in *memory, which moves on.
+template <class T>
+static inline const T* Padded(const T* from, int64_t count, int64_t padded, char** memory) {
+  T* to = reinterpret_cast<T*>(*memory);
+  for (int64_t i = 0; i < padded; ++i) to[i] = i < count ? from[i] : T{0};
+  *memory += padded * int64_t{sizeof(T)};
+  return to;
+}
+
 struct MaamInt8Plan {
   const MaamInt8& p;
   int64_t pooled_height, pooled_width;

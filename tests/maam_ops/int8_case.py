@@ -148,3 +148,55 @@ class MaamInt8Case:
 
     def check(self):
         np.testing.assert_array_equal(self.run().values, self.expected())
+
+
+def pack_second(weight: np.ndarray) -> np.ndarray:
+    """G' g G'^T of (O, M, 3, 3) as pairs of 16-bit numbers: int32 (blocks, 36, pairs, 16)."""
+    g = np.array([[1, 0, 0], [1, 1, 1], [1, -1, 1], [1, 2, 4], [1, -2, 4], [0, 0, 1]])
+    outputs, middle = weight.shape[:2]
+    u = np.einsum("iy,ocyx,jx->ocij", g, weight, g).reshape(outputs, middle, 36)
+    padded = np.zeros((round_up(outputs, BLOCK), round_up(middle, QUAD), 36), np.int64)
+    padded[:outputs, :middle] = u
+    blocks = padded.reshape(-1, BLOCK, padded.shape[1] // 2, 2, 36).transpose(0, 4, 2, 1, 3)
+    return np.ascontiguousarray(blocks.astype(np.int16)).view(np.int32)[..., 0]
+
+
+class MaamDeepInt8Case(MaamInt8Case):
+    """The same for branches of two convolutions."""
+
+    def __init__(
+        self, images, middle=8, channels=8, outputs=12, kernels=(3, 3, 3), *, zero=37, offset=0, seed=0, extreme=None
+    ):
+        rng = np.random.default_rng([seed, *images, middle, channels, *kernels])
+        self.offset, self.kernels, self.zero = offset, kernels, zero
+        self.x = Array(rng.standard_normal(images), "float32", offset)
+        self.per_step = 30.0
+        self.branches = [self.conv(rng, middle, images[1], kernel) for kernel in kernels]
+        self.first_scales = [scale_of(rng, middle, self._first(k)) for k in range(len(kernels))]
+        self.seconds = [self.conv(rng, channels, middle, 3) for _ in kernels]
+        if extreme is not None:
+            extreme(self)
+        self.scale = scale_of(rng, channels, self._sum())
+        self.reduce = self.conv(rng, outputs, channels, 1)
+        self.reduce_scale = scale_of(rng, outputs, self._reduced())
+        self.result_shape = (images[0], images[2] // 2, images[3] // 2, round_up(outputs, QUAD))
+
+    def _first(self, k):
+        weight, bias = self.branches[k]
+        return conv_same_bytes(self.q(), weight, self.zero) + bias
+
+    def middle(self, k):
+        return requantise(self._first(k), self.first_scales[k])[..., : len(self.first_scales[k])]
+
+    def _branch(self, k):
+        weight, bias = self.seconds[k]
+        return np.maximum(pool_last(conv_same_bytes(self.middle(k), weight, 0)) + bias, 0)
+
+    def run(self):
+        f = Array.poisoned(self.result_shape, "uint8", self.offset)
+        operands = []
+        for conv, scale, (weight, bias) in zip(self.branches, self.first_scales, self.seconds, strict=True):
+            operands += [*self._convs([conv]), Array(scale, "float32", self.offset)]
+            operands += [Array(pack_second(weight), "int32", self.offset), Array(bias, "int32", self.offset)]
+        launch("MaamDeepInt8", [*self.head(), *operands, *self.tail()], [f])
+        return f
