@@ -1,10 +1,12 @@
-"""Bytes as the int8 operators read them: packed weights, and the reference's integer arithmetic (``csrc/core/int8.h``)."""
+"""Bytes as the int8 operators read them (``csrc/core/int8.h``): packed weights, and the references' arithmetic."""
 
 from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
+
+from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES
 
 MAX_ACTIVATION = 127
 MAX_WEIGHT = 127
@@ -86,3 +88,35 @@ def parameters_of(cell, **arrays: np.ndarray) -> None:
     """Make arrays a Cell's own Parameters, which no optimizer trains."""
     for name, array in arrays.items():
         setattr(cell, name, ms.Parameter(Tensor(np.ascontiguousarray(array)), name=name, requires_grad=False))
+
+
+def packed_shape(outputs: int, depth: int) -> tuple[int, int, int, int]:
+    """Of packed weights (outputs, depth)."""
+    return -(-outputs // BLOCK), -(-depth // QUAD), BLOCK, QUAD
+
+
+def check_packed(op: str, name: str, shape, outputs: int, depth: int) -> None:
+    """Raise unless a packed weight has its shape; a depth below 0 is known at run time only."""
+    expected = packed_shape(outputs, depth)
+    if depth > 0 and tuple(shape) != expected:
+        raise ValueError(
+            f"maam_ops.{op}: {name}: got shape {tuple(shape)}, expected {expected}, packed as maam_ops.quantize does"
+        )
+
+
+def check_images(op: str, shape, dtype, step) -> None:
+    """Raise unless the images and their step fit the modules on bytes."""
+    if dtype not in (ms.float32, ms.float16, ms.bfloat16):
+        raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
+    if len(shape) != 4 or shape[2] in (0, 1) or shape[3] in (0, 1):
+        raise ValueError(f"maam_ops.{op}: x: got shape {tuple(shape)}, expected (B, Cin, H, W), H and W at least 2")
+    if tuple(step) != (2,):
+        raise ValueError(f"maam_ops.{op}: step: got shape {tuple(step)}, expected (2,): 1 / step and zero")
+
+
+def check_branches(op: str, count: int, kernels) -> None:
+    """Raise unless there are 2 to 8 branches, each with a kernel size that is covered."""
+    if not MIN_BRANCHES <= count <= MAX_BRANCHES:
+        raise ValueError(f"maam_ops.{op}: branches: got {count}, expected {MIN_BRANCHES} to {MAX_BRANCHES}")
+    if len(kernels) != count or not set(kernels) <= {1, 3, 5, 7}:
+        raise ValueError(f"maam_ops.{op}: kernels: got {tuple(kernels)}, expected {count} of 1, 3, 5 or 7")

@@ -146,34 +146,12 @@ def _shapes(branches):
 @constexpr
 def _check(x, dtype, step, branches, kernels, g_scale, weight, f_scale) -> bool:
     """Raise unless the operands fit each other and the operator."""
-    if dtype not in (ms.float32, ms.float16, ms.bfloat16):
-        raise TypeError(f"maam_ops.{OP}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
-    if len(x) != 4 or x[2] in (0, 1) or x[3] in (0, 1):
-        raise ValueError(f"maam_ops.{OP}: x: got shape {tuple(x)}, expected (B, Cin, H, W), H and W at least 2")
-    if tuple(step) != (2,):
-        raise ValueError(f"maam_ops.{OP}: step: got shape {tuple(step)}, expected (2,): 1 / step and zero")
-    if not MIN_BRANCHES <= len(branches) <= MAX_BRANCHES or len(kernels) != len(branches):
-        raise ValueError(
-            f"maam_ops.{OP}: branches: got {len(branches)} and {len(kernels)} kernels, expected {MIN_BRANCHES} to "
-            f"{MAX_BRANCHES} and as many"
-        )
+    _int8.check_images(OP, x, dtype, step)
+    _int8.check_branches(OP, len(branches), kernels)
     for i in range(len(branches)):
-        expected = packed_shape(g_scale[0], x[1] * kernels[i] ** 2)
-        if kernels[i] not in (1, 3, 5, 7) or (x[1] > 0 and tuple(branches[i][0]) != expected):
-            raise ValueError(
-                f"maam_ops.{OP}: branch {i}: got kernel {kernels[i]} and a packed weight {tuple(branches[i][0])}, "
-                f"expected a kernel of 1, 3, 5 or 7 and {expected}"
-            )
-    if tuple(weight) != packed_shape(f_scale[0], g_scale[0]):
-        raise ValueError(
-            f"maam_ops.{OP}: weight: got shape {tuple(weight)}, expected {packed_shape(f_scale[0], g_scale[0])}"
-        )
+        _int8.check_packed(OP, f"branch {i}", branches[i][0], g_scale[0], x[1] * kernels[i] ** 2)
+    _int8.check_packed(OP, "weight", weight, f_scale[0], g_scale[0])
     return True
-
-
-def packed_shape(outputs: int, depth: int) -> tuple[int, int, int, int]:
-    """Of packed weights (outputs, depth)."""
-    return -(-outputs // _int8.BLOCK), -(-depth // _int8.QUAD), _int8.BLOCK, _int8.QUAD
 
 
 @constexpr
@@ -184,7 +162,7 @@ def _sizes(kernels):
 
 @constexpr
 def _chosen(impl, shape):
-    return _select.choose(OP, impl, shape, False).impl
+    return _select.choose(OP, impl, shape).impl
 
 
 def _native_op(count):

@@ -21,8 +21,8 @@ from mindspore import Parameter, Tensor, nn
 from maam_ops import _branch, _int8
 from maam_ops.aggregate import FusedAgentAggregate
 from maam_ops.dense_int8 import DenseInt8
+from maam_ops.maam_deep_int8 import MAX_MIDDLE, MaamDeepInt8
 from maam_ops.maam_int8 import MaamInt8
-
 
 RULES = ("max", "percentile", "mse")
 BEST = "best"
@@ -184,6 +184,8 @@ def _why_not(branch: nn.Cell, depth: int, channels: int, first: nn.Cell) -> str 
         return f"has {conv.in_channels} input channels, not {first[0].in_channels} as branch 0"
     middle = channels if depth == 1 else first[0].out_channels
     reason = _branch.why_not_conv(conv, bn, middle)
+    if middle > MAX_MIDDLE and depth == 2:
+        return f"has {middle} channels between its convolutions, more than {MAX_MIDDLE}"
     if depth == 2:
         reason = reason or _branch.why_not_conv(branch[3], branch[4], channels, (3,))
     return reason or _branch.why_not_pool(branch[-1])
@@ -243,7 +245,7 @@ def _convolve(x: np.ndarray, layer: _Layer) -> np.ndarray:
     """(B, H, W, C) -> (B, H, W, O), zeros around."""
     kernel = layer.weight.shape[2]
     edge = kernel // 2
-    batch, height, width, inputs = x.shape
+    batch, height, width, _ = x.shape
     padded = np.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
     taps = [padded[:, y : y + height, z : z + width] for y in range(kernel) for z in range(kernel)]
     patches = np.stack(taps, -2).reshape(batch * height * width, -1)
@@ -340,21 +342,16 @@ def _build(net: _Net, seen: _Seen, rule: str, impl: str) -> QuantizedClassifier:
     return QuantizedClassifier(module, layers, rule).set_train(False)
 
 
-def _whole(
-    layers: Sequence[_Layer], scales: Sequence[float], floor: Callable[..., np.ndarray] | None = None
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+def _whole(layers: Sequence[_Layer], scales: Sequence[float]) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """Weights and biases of layers whose sums are added up, as whole numbers of one unit for each output.
 
     Args:
         layers: of the same number of outputs.
         scales: of what goes into each.
-        floor: from the real weights, outputs first, the least unit.
     """
     rows = [layer.weight.reshape(len(layer.bias), -1) * scale for layer, scale in zip(layers, scales, strict=True)]
     unit = np.max([np.abs(row).max(1) for row in rows], 0) / _int8.MAX_WEIGHT
     unit = np.maximum(unit, np.max([np.abs(layer.bias) for layer in layers], 0) / _MAX_BIAS)
-    if floor is not None:
-        unit = np.max([unit, *(floor(row) for row in rows)], 0)
     unit = np.where(unit > 0, unit, 1.0)
     whole = []
     for layer, row in zip(layers, rows, strict=True):

@@ -34,7 +34,7 @@ def evaluate(
         bool,
         typer.Option(
             "--int8",
-            help="Evaluate on int8 operators too, calibrated on the first training images, and print both side by side.",
+            help="Evaluate on int8 operators too, calibrated on training images, and print both side by side.",
         ),
     ] = False,
 ) -> None:

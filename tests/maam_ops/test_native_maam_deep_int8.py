@@ -93,7 +93,10 @@ def test_working_memory_does_not_grow_with_the_batch():
     "change, message",
     [
         (lambda c: setattr(c, "kernels", (3, 3, 5)), r"branch 2 first weight: got shape 1x7x16x4, expected 1x19x16x4"),
-        (lambda c: c.first_scales.__setitem__(1, np.ones(7)), r"branch 1 first scale: got shape 7, expected 8 elements"),
+        (
+            lambda c: c.first_scales.__setitem__(1, np.ones(7)),
+            r"branch 1 first scale: got shape 7, expected 8 elements",
+        ),
         (
             lambda c: c.seconds.__setitem__(1, (np.ones((8, 12, 3, 3), int), np.ones(8))),
             r"branch 1 second weight: got shape 1x36x6x16, expected 1x36x4x16",
