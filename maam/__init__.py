@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from .errors import MaamError
 
 if TYPE_CHECKING:
-    from .models import create_model, list_presets
+    from .models import create_model, list_presets, quantize
 
-__all__ = ["MaamError", "create_model", "list_presets"]
+__all__ = ["MaamError", "create_model", "list_presets", "quantize"]
 
 
 def __getattr__(name: str) -> Any:
     # Importing MindSpore takes seconds; `maam --help` and the data readers must not wait for it.
-    if name in ("create_model", "list_presets"):
+    if name in ("create_model", "list_presets", "quantize"):
         from . import models
 
         return getattr(models, name)

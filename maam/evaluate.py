@@ -15,7 +15,8 @@ from .checkpoint import Checkpoint
 from .data import ImageSet
 from .data.pipeline import NUM_WORKERS, eval_batches, iterate
 from .errors import MaamError
-from .models import create_model
+from .models import create_model, quantize
+from .models.quantized import CALIBRATION_IMAGES
 
 _MIX = "maam.fusion.attn_weights"
 
@@ -86,6 +87,12 @@ def evaluate(net: nn.Cell, data: ImageSet, batch_size: int = 64, flip: bool = Fa
     """:class:`Metrics` of `net` in inference mode on all images of `data`; `flip` as for :func:`predict`."""
     net.set_train(False)
     return score(predict(make_forward(net), data, batch_size, flip=flip), data.labels)
+
+
+def quantize_for(net: nn.Cell, data: ImageSet, impl: str = "auto") -> nn.Cell:
+    """`net` on int8 operators, calibrated on the first images of `data`; errors as :func:`maam.quantize`."""
+    chosen = data.head(min(CALIBRATION_IMAGES, len(data))).images
+    return quantize(net, np.multiply(chosen, np.float32(1 / 255), dtype=np.float32), impl=impl)
 
 
 def mix_weights(net: nn.Cell) -> list[float]:

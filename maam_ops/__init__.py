@@ -22,6 +22,7 @@ from maam_ops.explain import explain  # noqa: E402
 from maam_ops.fusion import FuseReport, fuse  # noqa: E402
 from maam_ops.info import info  # noqa: E402
 from maam_ops.maam import FusedMAAM  # noqa: E402
+from maam_ops.quantize import QuantizedClassifier, quantize  # noqa: E402
 from maam_ops.reduce import FusedReduce  # noqa: E402
 
 __version__ = "0.1.0"
@@ -35,12 +36,14 @@ __all__ = [
     "FusedDense",
     "FusedMAAM",
     "FusedReduce",
+    "QuantizedClassifier",
     "compare",
     "explain",
     "functional",
     "fuse",
     "graph",
     "info",
+    "quantize",
     "reference",
     "runtime",
 ]

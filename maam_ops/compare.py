@@ -26,7 +26,8 @@ from maam_ops import (
 )
 from maam_ops.explain import kernels_run
 
-# Largest error allowed, relative to the largest magnitude of the tensor: both sides round, in different orders.
+# Largest error allowed, relative to the largest magnitude of the tensor: both sides round, in different orders. None in
+# whole numbers.
 TOLERANCE = {ms.float64: 1e-12, ms.float32: 1e-5, ms.float16: 2e-3, ms.bfloat16: 1.6e-2}
 _NO_DOUBLE = (dense.OP, maam.OP, maam_deep.OP, agent_block.OP)
 _STEPS = 3  # of the optimizer
@@ -151,9 +152,9 @@ def difference(name: str, got: Tensor, expected: Tensor, rtol: float | None = No
     largest = float(magnitude.max())
     # Where a sum cancels, the last place of the result says nothing about its terms: elements below a tenth of the
     # largest are measured in the last place of that.
-    place = np.exp2(np.floor(np.log2(np.maximum(magnitude, largest * 0.1 + 1e-300)))) * _EPSILON[dtype]
+    place = np.exp2(np.floor(np.log2(np.maximum(magnitude, largest * 0.1 + 1e-300)))) * _EPSILON.get(dtype, 1.0)
     relative = float(error.max()) / largest if largest > 0 else (np.inf if error.max() > 0 else 0.0)
-    allowed = TOLERANCE[dtype] if rtol is None else rtol
+    allowed = TOLERANCE.get(dtype, 0.0) if rtol is None else rtol
     return Difference(
         name, text, shape, float(error.max()), relative, float((error / place).max()), bool(relative <= allowed)
     )

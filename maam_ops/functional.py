@@ -5,8 +5,11 @@ from maam_ops.aggregate import agent_aggregate
 from maam_ops.aggregate_reduce import aggregate_reduce
 from maam_ops.cross_entropy import cross_entropy
 from maam_ops.dense import dense
+from maam_ops.dense_int8 import dense_int8
 from maam_ops.maam import maam
 from maam_ops.maam_deep import maam_deep
+from maam_ops.maam_deep_int8 import maam_deep_int8
+from maam_ops.maam_int8 import maam_int8
 from maam_ops.reduce import reduce
 
 __all__ = [
@@ -15,7 +18,10 @@ __all__ = [
     "aggregate_reduce",
     "cross_entropy",
     "dense",
+    "dense_int8",
     "maam",
     "maam_deep",
+    "maam_deep_int8",
+    "maam_int8",
     "reduce",
 ]

@@ -5,8 +5,11 @@ from maam_ops.aggregate import reference as agent_aggregate
 from maam_ops.aggregate_reduce import reference as aggregate_reduce
 from maam_ops.cross_entropy import reference as cross_entropy
 from maam_ops.dense import reference as dense
+from maam_ops.dense_int8 import reference as dense_int8
 from maam_ops.maam import reference as maam
 from maam_ops.maam_deep import reference as maam_deep
+from maam_ops.maam_deep_int8 import reference as maam_deep_int8
+from maam_ops.maam_int8 import reference as maam_int8
 from maam_ops.reduce import reference as reduce
 
 __all__ = [
@@ -15,7 +18,10 @@ __all__ = [
     "aggregate_reduce",
     "cross_entropy",
     "dense",
+    "dense_int8",
     "maam",
     "maam_deep",
+    "maam_deep_int8",
+    "maam_int8",
     "reduce",
 ]

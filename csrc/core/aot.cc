@@ -9,11 +9,11 @@ DType ParseDType(const std::string& op, int i, const std::string& name, bool int
   for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64}) {
     if (name == Name(dtype)) return dtype;
   }
-  for (DType dtype : {DType::kInt32, DType::kUInt8}) {
+  for (DType dtype : {DType::kInt32, DType::kUInt8, DType::kInt8}) {
     if (integers && name == Name(dtype)) return dtype;
   }
   Fail(op, "parameter " + std::to_string(i), "dtype " + name,
-       std::string("one of float32, float16, bfloat16, float64") + (integers ? ", int32, uint8" : ""));
+       std::string("one of float32, float16, bfloat16, float64") + (integers ? ", int32, uint8, int8" : ""));
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ namespace isa_names {  // turns the `avx2` of an inventory line into Isa::kAvx2
 constexpr Isa portable = Isa::kPortable;
 constexpr Isa avx2 = Isa::kAvx2;
 constexpr Isa avx512 = Isa::kAvx512;
+constexpr Isa avx512vnni = Isa::kAvx512Vnni;
 }  // namespace isa_names
 
 }  // namespace maam

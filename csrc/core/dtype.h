@@ -6,9 +6,9 @@
 
 namespace maam {
 
-// Integers are labels, counters and what kernels note for one another, such as the place of a maximum: an entry point
-// must ask for them (MAAM_AOT_WITH_INTEGERS), and the data of a kernel never has such a type.
-enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64, kInt32, kUInt8 };
+// Integers are labels, counters, what kernels note for one another, such as the place of a maximum, and the data of the
+// operators on bytes: an entry point must ask for them (MAAM_AOT_WITH_INTEGERS).
+enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64, kInt32, kUInt8, kInt8 };
 
 // Storage-only half types: kernels widen on load, compute in float32 and round to nearest even on store.
 struct Half {
@@ -26,6 +26,7 @@ static inline int64_t SizeOf(DType dtype) {
     case DType::kFloat64:
       return 8;
     case DType::kUInt8:
+    case DType::kInt8:
       return 1;
     default:
       return 2;
@@ -42,6 +43,8 @@ static inline const char* Name(DType dtype) {
       return "bfloat16";
     case DType::kUInt8:
       return "uint8";
+    case DType::kInt8:
+      return "int8";
     case DType::kInt32:
       return "int32";
     default:
@@ -85,6 +88,7 @@ static inline void WithType(DType dtype, F&& f) {
     case DType::kFloat64:
       return f(static_cast<double*>(nullptr));
     case DType::kUInt8:
+    case DType::kInt8:
     case DType::kInt32:
       return;
   }

@@ -30,12 +30,19 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Evaluate on int8 operators too, calibrated on training images, and print both side by side.",
+        ),
+    ] = False,
 ) -> None:
     """Evaluate a checkpoint on the test images: accuracy, and precision, recall and F1 averaged over classes."""
     from ..checkpoint import load
     from ..data import load_data
     from ..evaluate import evaluate as evaluate_net
-    from ..evaluate import restore_model
+    from ..evaluate import quantize_for, restore_model
 
     source = load(checkpoint / CHECKPOINT_NAME if checkpoint.is_dir() else checkpoint)
     images = load_data(data)
@@ -46,13 +53,19 @@ def evaluate(
     test_set = images.test.head(test_images)
     if flip is None:
         flip = source.meta is not None and source.meta["config"].get("test_flip", False)
-    metrics = evaluate_net(restore_model(source, test_set, impl, preset), test_set, batch_size, flip)
+    net = restore_model(source, test_set, impl, preset)
+    columns = [evaluate_net(net, test_set, batch_size, flip)]
+    typer.echo(f"{'test images':<16} {len(test_set):,} of {images.name}")
+    if int8:
+        quantized = quantize_for(net, images.train, impl)
+        columns.append(evaluate_net(quantized, test_set, batch_size, flip))
+        typer.echo(f"{'calibration':<16} rule {quantized.rule}")
+        typer.echo(f"{'':<16} float32 int8")
     for name, value in (
-        ("test images", f"{len(test_set):,} of {images.name}"),
-        ("loss", f"{metrics.loss:.4f}"),
-        ("accuracy", f"{metrics.accuracy:.4f}"),
-        ("macro precision", f"{metrics.macro_precision:.4f}"),
-        ("macro recall", f"{metrics.macro_recall:.4f}"),
-        ("macro F1", f"{metrics.macro_f1:.4f}"),
+        ("loss", lambda metrics: metrics.loss),
+        ("accuracy", lambda metrics: metrics.accuracy),
+        ("macro precision", lambda metrics: metrics.macro_precision),
+        ("macro recall", lambda metrics: metrics.macro_recall),
+        ("macro F1", lambda metrics: metrics.macro_f1),
     ):
-        typer.echo(f"{name:<16} {value}")
+        typer.echo(f"{name:<16} " + "  ".join(f"{value(metrics):.4f}" for metrics in columns))

@@ -10,8 +10,9 @@ from ..errors import MaamError
 from .baselines import BASELINES
 from .config import PRESETS, MaamConfig
 from .network import Maam
+from .quantized import quantize
 
-__all__ = ["IMPLEMENTATIONS", "MaamConfig", "create_model", "list_presets"]
+__all__ = ["IMPLEMENTATIONS", "MaamConfig", "create_model", "list_presets", "quantize"]
 
 IMPLEMENTATIONS = ("auto", "native", "reference")
 

@@ -158,6 +158,11 @@ class MultiAgentModule(nn.Cell):
             return maam_ops.FusedMAAM.from_cells(branches, alpha, self.reduce[0], self.reduce[1], impl=impl)
         return maam_ops.FusedAggregateReduce.from_cells(alpha, self.reduce[0], self.reduce[1], impl=impl)
 
+    @property
+    def agents(self) -> Sequence[AgentBlock]:
+        """The branches in plain cells."""
+        return self._agents
+
     def construct(self, x: Tensor) -> Tensor:
         if self._whole:
             return self.fused(x)

@@ -152,7 +152,8 @@ def test_rows_have_the_goals_and_nothing_of_ours_that_does_not_exist():
     assert by_name["deep inference float32 64"].figures[0].at_least == 2.5
     assert by_name["authors training 64"].figures[1].at_least == 5.0
     for name, row in by_name.items():
-        assert (rows.OURS in row.sides) == ("float32" in name or "training" in name)
+        assert (rows.OURS in row.sides) == ("bfloat16" not in name)
+        assert (rows.INT8 in row.sides) == ("int8" in name)
 
 
 @pytest.mark.parametrize("item", ["tensorflow=/usr/bin/python3", "openvino", "openvino=/no/such/file"])

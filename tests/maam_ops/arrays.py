@@ -16,6 +16,7 @@ _STORAGE = {
     "float64": np.float64,
     "int32": np.int32,
     "uint8": np.uint8,
+    "int8": np.int8,
 }
 _GUARD = 64  # elements on each side of an array
 _POISON = 0x7F  # a byte that makes NaN or a huge number in every dtype

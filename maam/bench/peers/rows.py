@@ -15,6 +15,7 @@ from ..suite import Benchmark
 PRESETS = ("authors", "deep")
 BATCHES = (1, 64, 256)
 OURS, MINDSPORE = "fused model", "unfused model"
+INT8 = "int8 model"
 ENGINES = {"float32": ("onnxruntime", "openvino", "PyTorch"), "bfloat16": ("openvino", "PyTorch")}
 ENGINES["int8"] = ("onnxruntime", "openvino")
 PEERS = ("onnxruntime", "openvino", "PyTorch")
@@ -88,6 +89,11 @@ def _inference(preset: str, batch: int, precision: str, path: str) -> Benchmark:
             AgainstBest(name, at_least=goal, fast=OURS, others=peers),
             SpeedUp("times as fast as tuned MindSpore", slow=MINDSPORE, fast=OURS),
         ]
+    elif precision == "int8":
+        figures = [
+            AgainstBest(name, at_least=goal, fast=INT8, others=peers),
+            SpeedUp("times as fast as float32", slow=OURS, fast=INT8),
+        ]
     else:
         figures = [NotBuilt(name, at_least=goal, others=peers, reason=_NOT_BUILT.format(precision))]
     return Benchmark(
@@ -95,7 +101,7 @@ def _inference(preset: str, batch: int, precision: str, path: str) -> Benchmark:
         f"{preset}, inference",
         StoredInference(batch, preset, path, precision),
         (*figures, *_unsupported(precision)),
-        OURS if precision == "float32" else MINDSPORE,
+        {"float32": OURS, "int8": INT8}.get(precision, MINDSPORE),
         truth=MINDSPORE,
         optional=PEERS,
         facts=_facts(*peers) if (precision, batch) == ("float32", 64) else (),

@@ -12,7 +12,7 @@ import maam_ops.graph
 
 from ...config import TrainConfig
 from ...evaluate import make_forward
-from ...models import create_model
+from ...models import create_model, quantize
 from ...models.config import PRESETS
 from ...train import GraphStep, make_optimizer, make_step
 from .. import cases
@@ -41,6 +41,15 @@ def prepare(case: Case, inputs: Arrays, *, fused: bool, graph_kernel: bool = Fal
         return 1e3 * (time.perf_counter() - before)
 
     return replace(prepared, facts={**prepared.facts, "first_call_ms": first_call_ms})
+
+
+def prepare_int8(case: cases.StoredInference, inputs: Arrays) -> Prepared:
+    """The same classifier on bytes, calibrated on the case's calibration images."""
+    mindspore.configure(graph_kernel=False)
+    net = create_model(case.preset, impl="native")
+    for parameter in net.get_parameters():
+        parameter.set_data(Tensor(inputs[parameter.name]))
+    return _inference(quantize(net, inputs["calibration"], impl="native"), Tensor(inputs["images"]))
 
 
 def _inference(net: nn.Cell, images: Tensor) -> Prepared:

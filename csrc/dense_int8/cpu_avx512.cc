@@ -1,0 +1,2 @@
+#define MAAM_ISA avx512
+#include "dense_int8/cpu-inl.h"
