@@ -140,27 +140,34 @@ class MultiAgentModule(nn.Cell):
 
     def fuse(self, config: MaamConfig, impl: str) -> None:
         """Run mix and reduction through the fused operators from now on; the parameters stay where they are."""
-        if not (config.attention or config.reduce):
-            return
         with _names_kept(self):
-            self.fused = self._fused_cell(config, impl)
-        self._whole = isinstance(self.fused, maam_ops.FusedMAAM)
-        self._stages = (self.fused, nn.Identity()) if config.attention else (self.fusion, self.fused)
+            self._fuse(config, impl)
 
-    def _fused_cell(self, config: MaamConfig, impl: str) -> nn.Cell:
-        if not config.attention:
-            return maam_ops.FusedReduce.from_cells(self.reduce[0], self.reduce[1], impl=impl)
-        alpha = self.fusion.attn_weights
-        if not config.reduce:
-            return maam_ops.FusedAgentAggregate.from_parameter(alpha, impl=impl)
-        if _fits_whole_module(config):
-            branches = [agent.block for agent in self._agents]
-            return maam_ops.FusedMAAM.from_cells(branches, alpha, self.reduce[0], self.reduce[1], impl=impl)
-        return maam_ops.FusedAggregateReduce.from_cells(alpha, self.reduce[0], self.reduce[1], impl=impl)
+    def _fuse(self, config: MaamConfig, impl: str) -> None:
+        alpha = self.fusion.attn_weights if config.attention else None
+        last = (self.reduce[0], self.reduce[1]) if config.reduce else None
+        branches = [agent.block for agent in self._agents]
+        fits = _fits_whole_module(config)
+        if config.attention and config.reduce and fits:
+            self.fused = maam_ops.FusedMAAM.from_cells(branches, alpha, *last, impl=impl)
+            self._whole, self._stages = True, (nn.Identity(),)
+        elif fits and len(config.channels) == 1:
+            self.fused = maam_ops.FusedMix(branches, alpha, impl=impl)
+            self.rest = maam_ops.FusedReduce.from_cells(*last, impl=impl) if config.reduce else nn.Identity()
+            self._whole, self._stages = True, (self.rest,)
+        elif config.attention and config.reduce:
+            self.fused = maam_ops.FusedAggregateReduce.from_cells(alpha, *last, impl=impl)
+            self._stages = (self.fused, nn.Identity())
+        elif config.attention:
+            self.fused = maam_ops.FusedAgentAggregate.from_parameter(alpha, impl=impl)
+            self._stages = (self.fused, nn.Identity())
+        elif config.reduce:
+            self.fused = maam_ops.FusedReduce.from_cells(*last, impl=impl)
+            self._stages = (self.fusion, self.fused)
 
     def construct(self, x: Tensor) -> Tensor:
         if self._whole:
-            return self.fused(x)
+            return self._stages[0](self.fused(x))
         branches = []
         for agent, resize in zip(self._agents, self._resizes):  # noqa: B905 - graph mode has no strict=
             branches.append(resize(agent(x)))
