@@ -194,15 +194,15 @@ def check_conv_block(op: str, shape, dtype, weight, residual, pool: bool, traini
     if dtype not in (ms.float32, ms.float16, ms.bfloat16):
         raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
     least = 2 if pool else 1
-    if len(shape) != 4 or 0 <= shape[2] < least or 0 <= shape[3] < least:
+    if len(shape) != 4 or shape[2] in (0, least - 1) or shape[3] in (0, least - 1):
         raise ValueError(
             f"maam_ops.{op}: x: got shape {tuple(shape)}, expected (B, Cin, H, W), H and W at least {least}"
         )
-    if training and -1 not in shape and shape[0] * shape[2] * shape[3] < 2:
+    if training and not any(map(_unknown, shape)) and shape[0] * shape[2] * shape[3] < 2:
         raise ValueError(
             f"maam_ops.{op}: x: got shape {tuple(shape)}, expected at least two pixels a channel in training"
         )
-    inputs = weight[1] if shape[1] == -1 else shape[1]
+    inputs = weight[1] if _unknown(shape[1]) else shape[1]
     if len(weight) != 4 or tuple(weight[1:]) != (inputs, 3, 3):
         raise ValueError(f"maam_ops.{op}: weight: got shape {tuple(weight)}, expected (C, {inputs}, 3, 3)")
     if residual is None:
