@@ -60,10 +60,11 @@ static void MultiplyPanel(const Strips& t, int64_t tiles, float* input, int64_t 
   const auto offset = [](int64_t k) { return k; };
   for (int64_t f = 0; f < kFrequencies; ++f, weight += depth * kPanelColumns, input += t.FrequencyStride(channels)) {
     ZeroRows(input, channels, tiles);
-    for (int64_t tile = 0; tile < tiles; tile += kPanelRows) {
-      F32 sum[kPanelRows][kPanelVectors];
+    ForRowBlocks(tiles, [&](auto block, int64_t tile) {
+      constexpr int kRows = decltype(block)::kRows;
+      F32 sum[kRows][kPanelVectors];
 #pragma GCC unroll 8
-      for (int r = 0; r < kPanelRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
         for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = Set(0.0f);
       }
@@ -74,11 +75,11 @@ static void MultiplyPanel(const Strips& t, int64_t tiles, float* input, int64_t 
       }
       float* to = product + (tile * kPanelVectors * kFrequencies + f) * F32::kLanes;
 #pragma GCC unroll 8
-      for (int r = 0; r < kPanelRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
         for (int v = 0; v < kPanelVectors; ++v, to += kFrequencies * F32::kLanes) Store(to, sum[r][v]);
       }
-    }
+    });
   }
 }
 

@@ -208,28 +208,30 @@ static void TransformGradient(const WinogradTraining& plan, const Strip& s, cons
 }
 
 // sums (frequencies, middle, panel) += (B^T a B)^T (A dZ A^T), summed over `tiles` tiles.
-static void AddWeightSums(const WinogradTraining& plan, int64_t tiles, const float* input, const float* gradient,
+// Not inlined: its callers need the registers that its innermost loop counts in.
+static __attribute__((noinline)) void AddWeightSums(const WinogradTraining& plan, int64_t tiles, const float* input, const float* gradient,
                           float* sums) {
   const int64_t middle = plan.strips.middle;
   const auto offset = [middle](int64_t tile) { return tile * middle; };
   for (int64_t f = 0; f < kFrequencies; ++f) {
     const float* panel = gradient + f * plan.strips.tiles * kPanelColumns;
-    for (int64_t i = 0; i < middle; i += kPanelRows) {
+    ForRowBlocks(middle, [&](auto block, int64_t i) {
+      constexpr int kRows = decltype(block)::kRows;
       float* to = sums + (f * middle + i) * kPanelColumns;
-      V sum[kPanelRows][kPanelVectors];
+      V sum[kRows][kPanelVectors];
 #pragma GCC unroll 8
-      for (int r = 0; r < kPanelRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
         for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = Load(to + r * kPanelColumns + v * V::kLanes);
       }
-      Prefetch(to + kPanelRows * kPanelColumns, kPanelRows * kPanelColumns * int64_t{sizeof(float)});
+      Prefetch(to + kRows * kPanelColumns, kRows * kPanelColumns * int64_t{sizeof(float)});
       PanelProduct<false>(input + f * plan.strips.FrequencyStride(middle) + i, 1, offset, tiles, panel, sum);
 #pragma GCC unroll 8
-      for (int r = 0; r < kPanelRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
         for (int v = 0; v < kPanelVectors; ++v) Store(to + r * kPanelColumns + v * V::kLanes, sum[r][v]);
       }
-    }
+    });
   }
 }
 
