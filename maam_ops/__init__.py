@@ -16,12 +16,14 @@ from maam_ops.agent_block import FusedAgentBlock  # noqa: E402
 from maam_ops.aggregate import FusedAgentAggregate  # noqa: E402
 from maam_ops.aggregate_reduce import FusedAggregateReduce  # noqa: E402
 from maam_ops.compare import compare  # noqa: E402
+from maam_ops.conv_block import FusedConvBlock  # noqa: E402
 from maam_ops.cross_entropy import FusedCrossEntropy  # noqa: E402
 from maam_ops.dense import FusedDense  # noqa: E402
 from maam_ops.explain import explain  # noqa: E402
 from maam_ops.fusion import FuseReport, fuse  # noqa: E402
 from maam_ops.info import info  # noqa: E402
 from maam_ops.maam import FusedMAAM  # noqa: E402
+from maam_ops.maam_mix import FusedMix  # noqa: E402
 from maam_ops.quantize import QuantizedClassifier, quantize  # noqa: E402
 from maam_ops.reduce import FusedReduce  # noqa: E402
 
@@ -32,9 +34,11 @@ __all__ = [
     "FusedAgentAggregate",
     "FusedAgentBlock",
     "FusedAggregateReduce",
+    "FusedConvBlock",
     "FusedCrossEntropy",
     "FusedDense",
     "FusedMAAM",
+    "FusedMix",
     "FusedReduce",
     "QuantizedClassifier",
     "compare",

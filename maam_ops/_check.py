@@ -127,6 +127,29 @@ def check_maam_training(op: str, shape) -> bool:
 
 
 @constexpr
+def check_maam_mix(op: str, shape, dtype, alpha, kernels) -> bool:
+    """As ``check_maam`` without the 1x1 convolution; a single branch will do."""
+    if dtype not in (ms.float32, ms.float16, ms.bfloat16):
+        raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
+    if len(shape) != 4 or shape[2] in (0, 1) or shape[3] in (0, 1):
+        raise ValueError(f"maam_ops.{op}: x: got shape {tuple(shape)}, expected (B, Cin, H, W), H and W at least 2")
+    count = len(kernels)
+    if not 1 <= count <= MAX_BRANCHES:
+        raise ValueError(f"maam_ops.{op}: branches: got {count}, expected 1 to {MAX_BRANCHES}")
+    if math.prod(alpha) != count:
+        raise ValueError(f"maam_ops.{op}: alpha: got shape {tuple(alpha)}, expected {count} elements, one a branch")
+    inputs = kernels[0][1] if shape[1] == -1 else shape[1]
+    for i in range(count):
+        got = tuple(kernels[i])
+        if len(got) != 4 or got[2] not in (1, 3, 5, 7) or got != (kernels[0][0], inputs, got[2], got[2]):
+            raise ValueError(
+                f"maam_ops.{op}: branch {i}: got a weight of shape {got}, expected "
+                f"({kernels[0][0]}, {inputs}, k, k), k of 1, 3, 5 or 7"
+            )
+    return True
+
+
+@constexpr
 def check_maam_deep(op: str, shape, dtype, alpha, kernels, weight) -> bool:
     """As ``check_maam`` for branches of two convolutions, ``kernels`` being pairs of shapes."""
     if dtype not in (ms.float32, ms.float16, ms.bfloat16):
@@ -173,6 +196,33 @@ def check_agent_block(op: str, shape, dtype, first, second) -> bool:
         )
     if len(second) != 4 or tuple(second[1:]) != (first[0], 3, 3):
         raise ValueError(f"maam_ops.{op}: second weight: got shape {tuple(second)}, expected (C, {first[0]}, 3, 3)")
+    return True
+
+
+@constexpr
+def check_conv_block(op: str, shape, dtype, weight, residual, pool: bool, training: bool) -> bool:
+    """Raise unless images, a 3x3 convolution and what follows it fit each other; ``residual``: a shape, or None."""
+    if dtype not in (ms.float32, ms.float16, ms.bfloat16):
+        raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
+    least = 2 if pool else 1
+    if len(shape) != 4 or shape[2] in (0, least - 1) or shape[3] in (0, least - 1):
+        raise ValueError(
+            f"maam_ops.{op}: x: got shape {tuple(shape)}, expected (B, Cin, H, W), H and W at least {least}"
+        )
+    if training and not any(map(_unknown, shape)) and shape[0] * shape[2] * shape[3] < 2:
+        raise ValueError(
+            f"maam_ops.{op}: x: got shape {tuple(shape)}, expected at least two pixels a channel in training"
+        )
+    inputs = weight[1] if _unknown(shape[1]) else shape[1]
+    if len(weight) != 4 or tuple(weight[1:]) != (inputs, 3, 3):
+        raise ValueError(f"maam_ops.{op}: weight: got shape {tuple(weight)}, expected (C, {inputs}, 3, 3)")
+    if residual is None:
+        return True
+    if pool:
+        raise ValueError(f"maam_ops.{op}: residual: got one beside pool=True, expected one or the other")
+    expected = (shape[0], weight[0], shape[2], shape[3])
+    if not _same_shape(tuple(residual), expected):
+        raise ValueError(f"maam_ops.{op}: residual: got shape {tuple(residual)}, expected {expected}")
     return True
 
 

@@ -18,10 +18,12 @@ from maam_ops import (
     agent_block,
     aggregate,
     aggregate_reduce,
+    conv_block,
     cross_entropy,
     dense,
     maam,
     maam_deep,
+    maam_mix,
     reduce,
 )
 from maam_ops.explain import kernels_run
@@ -29,7 +31,7 @@ from maam_ops.explain import kernels_run
 # Largest error allowed, relative to the largest magnitude of the tensor: both sides round, in different orders. None in
 # whole numbers.
 TOLERANCE = {ms.float64: 1e-12, ms.float32: 1e-5, ms.float16: 2e-3, ms.bfloat16: 1.6e-2}
-_NO_DOUBLE = (dense.OP, maam.OP, maam_deep.OP, agent_block.OP)
+_NO_DOUBLE = (dense.OP, maam.OP, maam_deep.OP, maam_mix.OP, agent_block.OP, conv_block.OP)
 _STEPS = 3  # of the optimizer
 _EPSILON = {ms.float64: 2.0**-52, ms.float32: 2.0**-23, ms.float16: 2.0**-10, ms.bfloat16: 2.0**-7}
 
@@ -297,7 +299,7 @@ def _case(op: str, shape: tuple[int, ...], branches: int, channels: int, dtype: 
         return compare(cross_entropy.cross_entropy, random(shape[0], channels), labels, label_smoothing=0.1)
     if op == adam.OP:
         return _adam_case(rng, (channels, shape[1]))
-    if op in (maam.OP, maam_deep.OP, agent_block.OP):
+    if op in (maam.OP, maam_deep.OP, maam_mix.OP, agent_block.OP, conv_block.OP):
         return _module_case(op, rng, random(shape[0], 3, 2 * shape[2], 2 * shape[3]), alpha, shape[1], small)
     weight = Tensor(rng.standard_normal((channels, shape[1], 1, 1)) / np.sqrt(shape[1])).astype(wide)
     if op == reduce.OP:
@@ -347,8 +349,12 @@ def _module_case(
 
     if op == agent_block.OP:
         return compare(agent_block.agent_block, x, conv_norm(x.shape[1]), conv_norm(channels))
+    if op == conv_block.OP:
+        return compare(conv_block.conv_block, x, *conv_norm(x.shape[1]), pool=True, training=True)
     deep = op == maam_deep.OP
     branches = [conv_norm(x.shape[1]) + (conv_norm(channels) if deep else []) for _ in range(alpha.size)]
+    if op == maam_mix.OP:
+        return compare(maam_mix.maam_mix, x, alpha, branches, grad=False)
     function = maam_deep.maam_deep if deep else maam.maam
     return compare(function, x, alpha, branches, conv(last[0].size, channels, 1), *last, grad=False)
 

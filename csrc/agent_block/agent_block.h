@@ -21,20 +21,9 @@
 #include <cstdint>
 
 #include "core/isa.h"
+#include "winograd/training.h"
 
 namespace maam {
-
-// Channels of z2 and of its pooled pixels stand in blocks of so many: (B, ceil(C / 32), H, W, 32).
-constexpr int64_t kChannelBlock = 32;
-
-struct BlockNorm {
-  double eps = 0;
-  double momentum = 0;  // weight of the old value
-  const float* gamma = nullptr;
-  const float* beta = nullptr;
-  const float* moving_mean = nullptr;
-  const float* moving_variance = nullptr;
-};
 
 // Preconditions: k of 1, 3, 5 or 7; height, width >= 2; batch * height * width >= 2. Buffers do not overlap and need no
 // alignment.

@@ -34,48 +34,6 @@ static void AddPatchSums(const BlockPlan& plan, const Strip& s, const float* pat
   }
 }
 
-// The windows of one tile that lie in the image: the one pixel that becomes the maximum, whatever the sign of gamma.
-MAAM_INLINE void StorePooled(const BlockPlan& plan, int64_t top, int64_t left, const V (&y)[4][4], V sign,
-                             float* pooled) {
-  for (int i = 0; i < 2; ++i) {
-    for (int j = 0; j < 2; ++j) {
-      const int64_t row = top / 2 + i, column = left / 2 + j;
-      if (row >= plan.pooled_height || column >= plan.pooled_width) continue;
-      const V a = Mul(y[2 * i][2 * j], sign), b = Mul(y[2 * i][2 * j + 1], sign);
-      const V c = Mul(y[2 * i + 1][2 * j], sign), d = Mul(y[2 * i + 1][2 * j + 1], sign);
-      Store(pooled + (row * plan.pooled_width + column) * kChannelBlock, Mul(Max(Max(a, b), Max(c, d)), sign));
-    }
-  }
-}
-
-// One vector of channels of the second convolution of a strip: z2, pooled pixels and statistics.
-static void StoreSecond(const BlockPlan& plan, const Strip& s, const float* product, int64_t channel, float* sums) {
-  const AgentBlock& p = plan.p;
-  float* z = plan.saved.z + plan.ChannelAt(s.image, channel, p.height * p.width);
-  float* pooled = plan.saved.pooled + plan.ChannelAt(s.image, channel, plan.pooled_height * plan.pooled_width);
-  const V sign = Load(plan.second_norm.sign + channel);
-  V y[4][4];
-  TransformOutput(product, y);
-  Deviations deviations(y[0][0]);
-  for (int64_t tile = 0; tile < s.Tiles(); ++tile) {
-    const int64_t top = 4 * (s.top + tile / s.columns), left = 4 * (s.left + tile % s.columns);
-    TransformOutput(product + tile * kPanelVectors * kFrequencies * V::kLanes, y);
-    const bool whole = top + 4 <= p.height && left + 4 <= p.width;
-    float* to = z + (top * p.width + left) * kChannelBlock;
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        if (!whole && (top + i >= p.height || left + j >= p.width)) continue;
-        Store(to + (i * p.width + j) * kChannelBlock, y[i][j]);
-        deviations.Add(y[i][j]);
-      }
-    }
-    StorePooled(plan, top, left, y, sign, pooled);
-  }
-  deviations.Take(RowsOf(plan.strips, s) * ColumnsOf(plan.strips, s), sums + channel, sums + plan.channels + channel);
-}
-
 }  // namespace agent_block
 }  // namespace MAAM_ISA
 
@@ -89,7 +47,7 @@ void MAAM_VARIANT(agent_block_pack)(const BlockPlan& plan, BlockWeights which, i
     PackPlain(p.first_weight, plan.first.taps, p.middle, output, scale, plan.first.weight);
   } else if (which == BlockWeights::kSecond) {
     PackWinograd(p.second_weight, p.middle, p.channels, output, plan.ones, plain,
-                 WinogradPanel(plan.second.weight, p.middle, output));
+                 WinogradPanel(plan.forward.weight, p.middle, output));
   } else {
     PackWinograd(plan.rotated, p.channels, p.middle, output, plan.ones, plain,
                  WinogradPanel(plan.transposed.weight, p.channels, output));
@@ -125,34 +83,17 @@ void MAAM_VARIANT(agent_block_forward)(const BlockPlan& plan, int64_t index, cha
   FirstConvolution<true>(t, s, plan.first, m.patch, m.map);
   TransformInput(t, s, m.map, t.MapRows(), t.MapStride(), t.middle, m.product, m.input);
   for (int64_t c = 0; c < plan.channels; c += kPanelColumns) {
-    MultiplyPanel(t, s, m.input, t.middle, plan.p.middle, plan.second.weight + c * kFrequencies * plan.p.middle,
-                  m.product);
+    MultiplyPanel(t, s.Tiles(), m.input, t.middle, plan.p.middle,
+                  plan.forward.weight + c * kFrequencies * plan.p.middle, m.product);
     for (int v = 0; v < kPanelVectors; ++v) {
-      StoreSecond(plan, s, m.product + v * kFrequencies * V::kLanes, c + v * V::kLanes,
-                  plan.strip_sums + index * 2 * plan.channels);
+      StoreConvolution(plan, s, m.product + v * kFrequencies * V::kLanes, c + v * V::kLanes,
+                       plan.strip_sums + index * 2 * plan.channels);
     }
   }
 }
 
 void MAAM_VARIANT(agent_block_finish)(const BlockPlan& plan, int64_t image, float* a) {
-  using namespace MAAM_ISA;
-  using namespace MAAM_ISA::agent_block;
-  const int64_t pixels = plan.pooled_height * plan.pooled_width;
-  for (int64_t c = 0; c < plan.p.channels; c += V::kLanes) {
-    const V scale = Load(plan.second_norm.scale + c), shift = Load(plan.second_norm.shift + c);
-    const float* pooled = plan.saved.pooled + plan.ChannelAt(image, c, pixels);
-    float* to = a + (image * plan.p.channels + c) * pixels;
-    const int64_t count = plan.p.channels - c < V::kLanes ? plan.p.channels - c : V::kLanes;
-    ForVectors<V>(pixels, [&](int64_t i, int64_t n) {
-      float last[V::kLanes * V::kLanes] = {}, first[V::kLanes * V::kLanes];
-      for (int64_t j = 0; j < n; ++j) {
-        const V y = Fma(Load(pooled + (i + j) * kChannelBlock), scale, shift);
-        Store(last + j * V::kLanes, WherePositive(y, y));
-      }
-      TransposeSquare<V>(last, V::kLanes, first, V::kLanes);
-      for (int64_t j = 0; j < count; ++j) StoreUpTo(to + j * pixels + i, Load(first + j * V::kLanes), n);
-    });
-  }
+  MAAM_ISA::winograd::StoreResult<false>(plan, image, nullptr, a);
 }
 
 }  // namespace maam

@@ -84,8 +84,8 @@ void MAAM_VARIANT(agent_block_input_gradient)(const BlockPlan& plan, int64_t ima
     TransformInput(t, s, m.gradient + (plan.GradientStride() + 1) * V::kLanes, plan.GradientRows(),
                    plan.GradientStride(), plan.channels, m.product, m.input);
     for (int64_t c = 0; c < t.middle; c += kPanelColumns) {
-      MultiplyPanel(t, s, m.input, plan.channels, p.channels, plan.transposed.weight + c * kFrequencies * p.channels,
-                    m.product);
+      MultiplyPanel(t, s.Tiles(), m.input, plan.channels, p.channels,
+                    plan.transposed.weight + c * kFrequencies * p.channels, m.product);
       StoreFirstInput(plan, s, m.product, c, m.map);
     }
     AddInputGradient(plan, s, m.map, m.bordered);

@@ -3,13 +3,14 @@
 
 #include "agent_block/plan.h"
 #include "core/tile-inl.h"
-#include "winograd/strip-inl.h"
+#include "winograd/first-inl.h"
+#include "winograd/training-inl.h"
 
 namespace maam {
 namespace MAAM_ISA {
 namespace agent_block {
 
-using V = F32;
+using namespace winograd;
 
 // A worker's working memory.
 struct Memory {
@@ -22,34 +23,6 @@ struct Memory {
         gradient(reinterpret_cast<float*>(scratch + plan.gradient)),
         input(reinterpret_cast<float*>(scratch + plan.input)),
         product(reinterpret_cast<float*>(scratch + plan.product)) {}
-};
-
-// The strip's pixels that lie in the image.
-MAAM_INLINE int64_t RowsOf(const Strips& t, const Strip& s) {
-  return t.height - 4 * s.top < 4 * s.rows ? t.height - 4 * s.top : 4 * s.rows;
-}
-MAAM_INLINE int64_t ColumnsOf(const Strips& t, const Strip& s) {
-  return t.width - 4 * s.left < 4 * s.columns ? t.width - 4 * s.left : 4 * s.columns;
-}
-
-// Mean and sum of squared deviations of values that come one by one, by their differences from one of them: a plain sum
-// of squares would lose the variance of values far from zero.
-class Deviations {
- public:
-  explicit MAAM_MEMBER Deviations(V reference) : reference_(reference), sum_(Set(0.0f)), squares_(Set(0.0f)) {}
-  MAAM_MEMBER void Add(V value) {
-    const V d = Sub(value, reference_);
-    sum_ = MAAM_ISA::Add(sum_, d);
-    squares_ = Fma(d, d, squares_);
-  }
-  MAAM_MEMBER void Take(int64_t count, float* mean, float* deviations) const {
-    const V part = Mul(sum_, Set(1.0f / static_cast<float>(count)));
-    Store(mean, MAAM_ISA::Add(reference_, part));
-    Store(deviations, Sub(squares_, Mul(sum_, part)));
-  }
-
- private:
-  V reference_, sum_, squares_;
 };
 
 // sums[tap] += sum over the strip's pixels of map times the pixel that tap takes, for one panel of channels and
@@ -93,8 +66,6 @@ static void AddByTap(const BlockPlan& plan, const Strip& s, const float* patch, 
     }
   }
 }
-
-MAAM_INLINE void ZeroFloats(float* p, int64_t count) { std::memset(p, 0, static_cast<size_t>(count) * sizeof(float)); }
 
 }  // namespace agent_block
 }  // namespace MAAM_ISA

@@ -11,14 +11,34 @@ namespace MAAM_ISA {
 
 constexpr int kPanelVectors = 2;
 constexpr int kPanelColumns = kPanelVectors * F32::kLanes;
-// Rows in registers at a time: enough independent sums to hide the latency of the multiply-add.
+// Rows in registers at a time: enough independent sums to hide the latency of the multiply-add. Where 4 rows just do
+// so, 6 reach 93 % of the peak instead of 84 %, but few numbers of rows are multiples of 6.
 constexpr int kPanelRows = kRegisters == 32 ? 8 : 4;
+constexpr int kManyRows = kRegisters == 16 && F32::kLanes == 8 ? 6 : kPanelRows;
+
+template <int kCount>
+struct RowBlock {
+  static constexpr int kRows = kCount;
+};
+
+// f(block, first row) for blocks that hold `rows` rows, none of them more than kPanelRows - 1 rows behind the last.
+template <class F>
+MAAM_INLINE void ForRowBlocks(int64_t rows, F&& f) {
+  int64_t row = 0;
+  if constexpr (kManyRows > kPanelRows) {
+    for (int64_t left = rows; left > 2 * kPanelRows || (left > kPanelRows && left <= kManyRows); left -= kManyRows) {
+      f(RowBlock<kManyRows>(), row);
+      row += kManyRows;
+    }
+  }
+  for (; row < rows; row += kPanelRows) f(RowBlock<kPanelRows>(), row);
+}
 
 // sum[r] += sum_k x[r * row_stride + offset(k)] panel[k]. kAhead: brings the panel that follows this one in memory into
 // the L1 cache meanwhile.
-template <bool kAhead, class Offset>
+template <bool kAhead, int kRows, class Offset>
 MAAM_INLINE void PanelProduct(const float* x, int64_t row_stride, Offset&& offset, int64_t depth, const float* panel,
-                              F32 (&sum)[kPanelRows][kPanelVectors]) {
+                              F32 (&sum)[kRows][kPanelVectors]) {
   const float* ahead = panel + depth * kPanelColumns;
   for (int64_t k = 0; k < depth; ++k, panel += kPanelColumns) {
     if constexpr (kAhead) {
@@ -30,7 +50,7 @@ MAAM_INLINE void PanelProduct(const float* x, int64_t row_stride, Offset&& offse
     for (int v = 0; v < kPanelVectors; ++v) weight[v] = Load(panel + v * F32::kLanes);
     const float* at = x + offset(k);
 #pragma GCC unroll 8
-    for (int r = 0; r < kPanelRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
       const F32 value = Set(at[r * row_stride]);
 #pragma GCC unroll 2
       for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = Fma(value, weight[v], sum[r][v]);

@@ -39,17 +39,20 @@ ConvNorm MaamCall::ReadConvNorm(int k, const std::string& name, int64_t outputs,
 
 void MaamCall::Operands(int branches, int constants, MaamInference* p) const {
   p->branches = branches;
-  if (branches < kMinBranches || branches > kMaxBranches) Fail(op_, "branches", std::to_string(branches), "2 to 8");
+  const int least = reduces_ ? kMinBranches : 1;
+  if (branches < least || branches > kMaxBranches) {
+    Fail(op_, "branches", std::to_string(branches), std::to_string(least) + " to 8");
+  }
   const Tensor& x = call_[0];
   call_.ExpectDType(0, "x", DType::kFloat32);
   if (x.shape.size() != 4 || x.shape[1] < 1 || x.shape[2] < 2 || x.shape[3] < 2) {
     Fail(op_, "x", "shape " + x.ShapeText(), "(B, C, H, W) with H and W of at least 2");
   }
   call_.ExpectDType(1, "constants", DType::kFloat64);
-  call_.ExpectSize(1, "constants", (branches + 1) * constants);
+  call_.ExpectSize(1, "constants", (branches + reduces_) * constants);
   call_.ExpectDType(2, "alpha", DType::kFloat32);
   call_.ExpectSize(2, "alpha", branches);
-  for (int k : {0, branches}) {
+  for (int k : {0, reduces_ ? branches : 0}) {
     const Tensor& weight = call_[ConvNormAt(k)];
     if (weight.shape.size() != 4) Fail(op_, "weight", "shape " + weight.ShapeText(), "four dimensions");
   }
@@ -58,7 +61,7 @@ void MaamCall::Operands(int branches, int constants, MaamInference* p) const {
   p->height = x.shape[2];
   p->width = x.shape[3];
   p->channels = call_[ConvNormAt(0)].shape[0];
-  p->outputs = call_[ConvNormAt(branches)].shape[0];
+  p->outputs = reduces_ ? call_[ConvNormAt(branches)].shape[0] : 0;
   p->x = static_cast<const float*>(x.data);
   p->constants = static_cast<const double*>(call_[1].data);
   p->stream = call_.Stream();
@@ -67,6 +70,7 @@ void MaamCall::Operands(int branches, int constants, MaamInference* p) const {
     p->branch[k] = ReadConvNorm(k, MaamPart(*p, k), p->channels, p->inputs);
     p->branch[k].eps = Constant(k);
   }
+  if (!reduces_) return;
   p->reduce = ReadConvNorm(branches, MaamPart(*p, branches), p->outputs, p->channels);
   p->reduce.eps = Constant(branches);
   if (p->reduce.kernel != 1) {

@@ -106,12 +106,14 @@ double FinishBranch(const MaamBackward& p, int k, double mix, const std::vector<
 }  // namespace
 
 int64_t MaamBackwardScratch(const MaamBackward& p) {
-  return std::max(SumsScratch(p), ReduceBackwardScratch(Reduction(p)));
+  return std::max(SumsScratch(p), p.outputs > 0 ? ReduceBackwardScratch(Reduction(p)) : 0);
 }
 
 void RunMaamBackward(const MaamBackward& p) {
-  ReduceBackward reduction = Reduction(p);
-  RunReduceBackward(&reduction);
+  if (p.outputs > 0) {
+    ReduceBackward reduction = Reduction(p);
+    RunReduceBackward(&reduction);
+  }
   AggregateForward mixture;
   mixture.branches = p.branches;
   mixture.alpha = p.alpha;

@@ -76,7 +76,15 @@ int64_t MixScratch(const MaamPlan& plan) {
   return RoundUp(PlanBuilder(plan, Folded::kBranches).Bytes(), kCacheLine) + WorkersOf(plan) * plan.PlaneBytes();
 }
 
-void Mix(const MaamInference& branches, const MixedBranches& to) {
+// G and the noted pixels of branches with these statistics.
+void Mix(const MaamInference& branches, float* g, uint8_t* pixel) {
+  AggregateForward mixture;
+  mixture.branches = branches.branches;
+  mixture.alpha = branches.alpha;
+  double mix[kMaxBranches];
+  SoftmaxWeights(mixture, mix);
+  MixedBranches to{{}, g, pixel};
+  std::copy(mix, mix + branches.branches, to.mix);
   const Variant& variant = ChooseVariant("maam_mix");
   const auto kernel = Choose<MaamMixKernel>(variant);
   MaamPlan plan(branches, FloatLanes(variant.isa), NumThreads());
@@ -98,22 +106,26 @@ void Mix(const MaamInference& branches, const MixedBranches& to) {
 
 int64_t MaamTrainingScratch(const MaamTraining& p) {
   const MaamPlan plan(p, FloatLanes(ChooseVariant("maam_mix").isa), NumThreads());
-  return std::max({MeasurePatchesScratch(p), MixScratch(plan), ReduceForwardScratch(Reduction(p))});
+  const int64_t reduction = p.outputs > 0 ? ReduceForwardScratch(Reduction(p)) : 0;
+  return std::max({MeasurePatchesScratch(p), MixScratch(plan), reduction});
+}
+
+int64_t MaamMixScratch(const MaamInference& p) {
+  const MaamPlan plan(p, FloatLanes(ChooseVariant("maam_mix").isa), NumThreads());
+  return MixScratch(plan) + PixelElements(p);
+}
+
+void RunMaamMix(const MaamInference& p, float* g) {
+  const Scratch pixel(PixelElements(p));
+  Mix(p, g, reinterpret_cast<uint8_t*>(pixel.At(0)));
 }
 
 void RunMaamTraining(const MaamTraining& p) {
   MeasurePatches(p, p.moments);
   BatchNormalized batch(p);
   UpdateStatistics(p, &batch);
-  AggregateForward mixture;
-  mixture.branches = p.branches;
-  mixture.alpha = p.alpha;
-  double mix[kMaxBranches];
-  SoftmaxWeights(mixture, mix);
-  MixedBranches to{{}, p.g, p.pixel};
-  std::copy(mix, mix + p.branches, to.mix);
-  Mix(batch, to);
-  RunReduceTraining(Reduction(p));
+  Mix(batch, p.g, p.pixel);
+  if (p.outputs > 0) RunReduceTraining(Reduction(p));
 }
 
 }  // namespace maam

@@ -35,6 +35,9 @@ constexpr uint8_t kNoPixel = 4;
 int64_t PatchTaps(const MaamInference& p);
 // Elements of the tensor of moments: (taps + 1) squared. Row t holds Cov_tu, the last row m_u, and at its end n.
 inline int64_t MomentElements(const MaamInference& p) { return (PatchTaps(p) + 1) * (PatchTaps(p) + 1); }
+inline int64_t PixelElements(const MaamInference& p) {
+  return p.branches * p.batch * p.channels * (p.height / 2) * (p.width / 2);
+}
 
 // The branches' ConvNorm holds the moving statistics that are updated; `f` is (B, O, H / 2, W / 2). At least two
 // elements a channel everywhere.
@@ -78,7 +81,12 @@ struct MaamInputGradient : MaamInference {
   float* dx = nullptr;
 };
 
-// The operators: they pick the variant and the threads. Bitwise the same results for any thread count.
+// G alone, by the moving statistics: inference of a module without its reduction.
+void RunMaamMix(const MaamInference& p, float* g);
+int64_t MaamMixScratch(const MaamInference& p);
+
+// The operators: they pick the variant and the threads. Bitwise the same results for any thread count. Without outputs
+// (outputs = 0) there is no reduction: the forward ends at G, and dG is an operand of the backward.
 void RunMaamTraining(const MaamTraining& p);
 void RunMaamBackward(const MaamBackward& p);
 void RunMaamInputGradient(const MaamInputGradient& p);

@@ -1,7 +1,7 @@
 // The kernels, written once and compiled for each instruction set (cpu.cc, cpu_avx2.cc, cpu_avx512.cc).
 #include "core/tile-inl.h"
 #include "maam_deep/plan.h"
-#include "winograd/strip-inl.h"
+#include "winograd/first-inl.h"
 
 namespace maam {
 namespace MAAM_ISA {
@@ -167,7 +167,7 @@ void MAAM_VARIANT(maam_deep_inference)(const DeepPlan& plan, int64_t index, char
     FirstConvolution<true>(t, s, branch.first, m.patch, m.map);
     TransformInput(t, s, m.map, t.MapRows(), t.MapStride(), t.middle, m.product, m.input);
     for (int64_t c = 0; c < plan.channels; c += kPanelColumns) {
-      MultiplyPanel(t, s, m.input, t.middle, plan.p.middle, PanelOf(plan, k, c, m), m.product);
+      MultiplyPanel(t, s.Tiles(), m.input, t.middle, plan.p.middle, PanelOf(plan, k, c, m), m.product);
       if (k == 0) {
         AddPooled<true>(plan, s, m, branch.second.shift + c, c);
       } else {

@@ -1,5 +1,5 @@
-// The steps by which a strip goes through a k x k convolution and a 3 x 3 one by F(4x4, 3x3), channels last, so that
-// channels are lanes. Compiled for each instruction set, see core/simd.h.
+// The steps by which a strip goes through a 3 x 3 convolution by F(4x4, 3x3), channels last, so that channels are lanes.
+// Compiled for each instruction set, see core/simd.h.
 #pragma once
 
 #include "core/panel-inl.h"
@@ -10,74 +10,8 @@
 namespace maam {
 namespace MAAM_ISA {
 
-// The pixels that the strip's taps reach, zeros around the image.
-static void StagePatch(const Strips& t, const Strip& s, const float* images, float* patch) {
-  const int64_t left = 4 * s.left - 1 - t.border;
-  const int64_t begin = left < 0 ? -left : 0;
-  const int64_t end = t.width - left < t.PatchStride() ? t.width - left : t.PatchStride();
-  for (int64_t i = 0; i < t.inputs * t.PatchRows(); ++i) {
-    const int64_t y = 4 * s.top - 1 - t.border + i % t.PatchRows();
-    const float* from = images + ((s.image * t.inputs + i / t.PatchRows()) * t.height + y) * t.width + left;
-    float* row = patch + i * t.PatchStride();
-    const bool inside = y >= 0 && y < t.height;
-    for (int64_t x = 0; x < t.PatchStride(); ++x) row[x] = inside && x >= begin && x < end ? from[x] : 0;
-  }
-}
-
 MAAM_INLINE void ZeroCells(float* cells, int64_t count) {
   for (int64_t i = 0; i < count; ++i) Store(cells + i * F32::kLanes, Set(0.0f));
-}
-
-// One row of one panel of the first convolution in columns [begin, end) of the map; kRelu: with shift and ReLU.
-template <bool kRelu>
-static void FirstRow(const FirstPanels& conv, int64_t panel, const float* patch, int64_t begin, int64_t end,
-                     float* const (&row)[kPanelVectors]) {
-  const float* weight = conv.weight + panel * conv.taps * kPanelColumns;
-  const float* shift = conv.shift + panel * kPanelColumns;
-  const auto offset = [&conv](int64_t tap) { return conv.offset[tap]; };
-  for (int64_t c = begin; c < end; c += kPanelRows) {
-    // The last block overlaps the one before it, or in a short row reaches behind it.
-    const int64_t at = c + kPanelRows <= end || end - kPanelRows < begin ? c : end - kPanelRows;
-    F32 sum[kPanelRows][kPanelVectors];
-#pragma GCC unroll 8
-    for (int r = 0; r < kPanelRows; ++r) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = kRelu ? Load(shift + v * F32::kLanes) : Set(0.0f);
-    }
-    PanelProduct<false>(patch + at, 1, offset, conv.taps, weight, sum);
-#pragma GCC unroll 8
-    for (int r = 0; r < kPanelRows; ++r) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kPanelVectors; ++v) {
-        Store(row[v] + (at + r) * F32::kLanes, kRelu ? Relu(sum[r][v]) : sum[r][v]);
-      }
-    }
-  }
-}
-
-// The map: (vectors of channels, rows, columns, lanes). Pixels outside the image are zeros, the second convolution's
-// padding.
-template <bool kRelu>
-static void FirstConvolution(const Strips& t, const Strip& s, const FirstPanels& conv, const float* patch, float* map) {
-  const int64_t columns = 4 * s.columns + 2;
-  const int64_t before = 4 * s.left - 1;
-  const int64_t begin = before < 0 ? -before : 0;
-  const int64_t end = t.width - before < columns ? t.width - before : columns;
-  for (int64_t panel = 0; panel < t.middle / kPanelColumns; ++panel) {
-    for (int64_t r = 0; r < 4 * s.rows + 2; ++r) {
-      float* row[kPanelVectors];
-      for (int v = 0; v < kPanelVectors; ++v) {
-        row[v] = map + ((panel * kPanelVectors + v) * t.MapRows() + r) * t.MapStride() * F32::kLanes;
-      }
-      const int64_t y = 4 * s.top - 1 + r;
-      const bool inside = y >= 0 && y < t.height;
-      if (inside) FirstRow<kRelu>(conv, panel, patch + r * t.PatchStride(), begin, end, row);
-      for (int v = 0; v < kPanelVectors; ++v) {
-        ZeroCells(row[v], inside ? begin : columns);
-        if (inside) ZeroCells(row[v] + end * F32::kLanes, columns - end);
-      }
-    }
-  }
 }
 
 // B^T d B of all tiles of a strip, from a map of `channels` channels and this geometry, the pixel above and to the left
@@ -121,15 +55,16 @@ static void ZeroRows(float* rows, int64_t stride, int64_t count) {
 
 // The matrix products of one panel of weights for all frequencies: (tiles, vectors, frequencies, lanes). `depth` of the
 // transformed input's channels exist.
-static void MultiplyPanel(const Strips& t, const Strip& s, float* input, int64_t channels, int64_t depth,
+static void MultiplyPanel(const Strips& t, int64_t tiles, float* input, int64_t channels, int64_t depth,
                           const float* weight, float* product) {
   const auto offset = [](int64_t k) { return k; };
   for (int64_t f = 0; f < kFrequencies; ++f, weight += depth * kPanelColumns, input += t.FrequencyStride(channels)) {
-    ZeroRows(input, channels, s.Tiles());
-    for (int64_t tile = 0; tile < s.Tiles(); tile += kPanelRows) {
-      F32 sum[kPanelRows][kPanelVectors];
+    ZeroRows(input, channels, tiles);
+    ForRowBlocks(tiles, [&](auto block, int64_t tile) {
+      constexpr int kRows = decltype(block)::kRows;
+      F32 sum[kRows][kPanelVectors];
 #pragma GCC unroll 8
-      for (int r = 0; r < kPanelRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
         for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = Set(0.0f);
       }
@@ -140,11 +75,11 @@ static void MultiplyPanel(const Strips& t, const Strip& s, float* input, int64_t
       }
       float* to = product + (tile * kPanelVectors * kFrequencies + f) * F32::kLanes;
 #pragma GCC unroll 8
-      for (int r = 0; r < kPanelRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
         for (int v = 0; v < kPanelVectors; ++v, to += kFrequencies * F32::kLanes) Store(to, sum[r][v]);
       }
-    }
+    });
   }
 }
 
@@ -193,13 +128,6 @@ static void PackWinograd(const float* weight, int64_t inputs, int64_t outputs, i
 // Where the panel of a vector of outputs begins.
 MAAM_INLINE float* WinogradPanel(float* panels, int64_t inputs, int64_t first) {
   return panels + first / kPanelColumns * kFrequencies * inputs * kPanelColumns;
-}
-
-// One vector of outputs of another convolution, weights (outputs, depth) times scale, in panels (depth, outputs).
-static void PackPlain(const float* weight, int64_t depth, int64_t outputs, int64_t first, const float* scale,
-                      float* panels) {
-  PackVector(weight + first * depth, outputs - first, depth, scale,
-             panels + first / kPanelColumns * depth * kPanelColumns + first % kPanelColumns, kPanelColumns);
 }
 
 }  // namespace MAAM_ISA

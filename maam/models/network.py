@@ -21,6 +21,8 @@ import maam_ops
 
 from .config import POOL, RESIDUAL, MaamConfig
 
+_CONV_NORM = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
+
 
 def _convolution(in_channels: int, width: int, kernel_size: int, stride: int = 1) -> list[nn.Cell]:
     conv = nn.Conv2d(in_channels, width, kernel_size, stride=stride, pad_mode="pad", padding=kernel_size // 2)
@@ -65,6 +67,78 @@ class AgentBlock(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         return self.block(x)
+
+
+class FusedAgent(nn.Cell):
+    """A branch through the fused operators as far as they cover it; its Cells and their parameters stay as they are.
+
+    Two convolutions with a max-pool behind, first in the branch, are one operator in training. So is each other 3x3
+    convolution with its normalisation and ReLU, and with the max-pool or the residual sum that follows it. A single
+    convolution of another size with a max-pool behind is the mix of one branch.
+    """
+
+    def __init__(self, agent: AgentBlock, impl: str) -> None:
+        super().__init__()
+        layers = list(agent.block)
+        head = [nn.SequentialCell(*layers[:7])] if _kinds(layers[:7]) == (*_CONV_NORM * 2, nn.MaxPool2d) else []
+        steps = _fused_steps(layers, impl)
+        # Both from the first to the last layer: the one for training begins with the head.
+        in_training = [*(maam_ops.FusedAgentBlock(block, impl=impl) for block in head), *steps[2 * len(head) :]]
+        self.in_evaluation = nn.CellList(steps, auto_prefix=False)
+        self.in_training = nn.CellList(in_training, auto_prefix=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        if self.training:
+            for step in self.in_training:
+                x = step(x)
+        else:
+            for step in self.in_evaluation:
+                x = step(x)
+        return x
+
+
+def _kinds(layers: Sequence[nn.Cell]) -> tuple[type, ...]:
+    return tuple(type(layer) for layer in layers)
+
+
+def _fused_steps(layers: list[nn.Cell], impl: str) -> list[nn.Cell]:
+    """The layers in their order, fused operators in place of convolutions with what follows them."""
+    if _kinds(layers) == (*_CONV_NORM, nn.MaxPool2d) and layers[-1].kernel_size in (2, 4):
+        # A max of 4x4 pixels is that of 2x2 of 2x2.
+        rest = [nn.MaxPool2d(2, 2)] if layers[-1].kernel_size == 4 else []
+        return [maam_ops.FusedMix([nn.SequentialCell(*layers[:3], nn.MaxPool2d(2, 2))], impl=impl), *rest]
+    steps: list[nn.Cell] = []
+    while layers:
+        layer = layers[0]
+        if isinstance(layer, Residual):
+            steps.append(_FusedResidual(layer, impl) if _covered(layer.block[0]) else layer)
+            layers = layers[1:]
+        elif isinstance(layer, nn.Conv2d) and _covered(layer):
+            pools = len(layers) > 3 and isinstance(layers[3], nn.MaxPool2d) and layers[3].kernel_size == 2
+            steps.append(maam_ops.FusedConvBlock(layer, layers[1], layers[3] if pools else None, impl))
+            layers = layers[4:] if pools else layers[3:]
+        else:
+            steps.append(layer)
+            layers = layers[1:]
+    return steps
+
+
+def _covered(conv: nn.Conv2d) -> bool:
+    """Whether `maam_ops.FusedConvBlock` has this convolution."""
+    return conv.kernel_size == (3, 3) and conv.stride == (1, 1)
+
+
+class _FusedResidual(nn.Cell):
+    """A :class:`Residual` of two fused convolutions."""
+
+    def __init__(self, residual: Residual, impl: str) -> None:
+        super().__init__()
+        first, first_bn, _, second, second_bn, _ = residual.block
+        self.first = maam_ops.FusedConvBlock(first, first_bn, impl=impl)
+        self.second = maam_ops.FusedConvBlock(second, second_bn, impl=impl)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x), x)
 
 
 class AgentAttention(nn.Cell):
@@ -139,24 +213,39 @@ class MultiAgentModule(nn.Cell):
         self._whole = False
 
     def fuse(self, config: MaamConfig, impl: str) -> None:
-        """Run mix and reduction through the fused operators from now on; the parameters stay where they are."""
-        if not (config.attention or config.reduce):
-            return
+        """Run through the fused operators from now on, as far as they go; the parameters stay where they are."""
         with _names_kept(self):
-            self.fused = self._fused_cell(config, impl)
-        self._whole = isinstance(self.fused, maam_ops.FusedMAAM)
-        self._stages = (self.fused, nn.Identity()) if config.attention else (self.fusion, self.fused)
+            self._fuse(config, impl)
 
-    def _fused_cell(self, config: MaamConfig, impl: str) -> nn.Cell:
-        if not config.attention:
-            return maam_ops.FusedReduce.from_cells(self.reduce[0], self.reduce[1], impl=impl)
-        alpha = self.fusion.attn_weights
-        if not config.reduce:
-            return maam_ops.FusedAgentAggregate.from_parameter(alpha, impl=impl)
-        if _fits_whole_module(config):
-            branches = [agent.block for agent in self._agents]
-            return maam_ops.FusedMAAM.from_cells(branches, alpha, self.reduce[0], self.reduce[1], impl=impl)
-        return maam_ops.FusedAggregateReduce.from_cells(alpha, self.reduce[0], self.reduce[1], impl=impl)
+    def _fuse(self, config: MaamConfig, impl: str) -> None:
+        alpha = self.fusion.attn_weights if config.attention else None
+        last = (self.reduce[0], self.reduce[1]) if config.reduce else None
+        blocks = [agent.block for agent in self._agents]
+        fits = _fits_whole_module(config)
+        if config.attention and config.reduce and fits:
+            self.fused = maam_ops.FusedMAAM.from_cells(blocks, alpha, *last, impl=impl)
+            self._whole, self._stages = True, (nn.Identity(),)
+        elif fits and len(config.channels) == 1:
+            self.fused = maam_ops.FusedMix(blocks, alpha, impl=impl)
+            self.rest = maam_ops.FusedReduce.from_cells(*last, impl=impl) if config.reduce else nn.Identity()
+            self._whole, self._stages = True, (self.rest,)
+        else:
+            agents = [FusedAgent(agent, impl) for agent in self._agents]
+            self.agents = nn.CellList(agents, auto_prefix=False)
+            self._agents = tuple(agents)
+            self._fuse_mix(alpha, last, impl)
+
+    def _fuse_mix(self, alpha: Parameter | None, last: tuple[nn.Cell, nn.Cell] | None, impl: str) -> None:
+        """Mix and reduction of branches that are operators, or layers, of their own."""
+        if alpha is not None and last is not None:
+            self.fused = maam_ops.FusedAggregateReduce.from_cells(alpha, *last, impl=impl)
+            self._stages = (self.fused, nn.Identity())
+        elif alpha is not None:
+            self.fused = maam_ops.FusedAgentAggregate.from_parameter(alpha, impl=impl)
+            self._stages = (self.fused, nn.Identity())
+        elif last is not None:
+            self.fused = maam_ops.FusedReduce.from_cells(*last, impl=impl)
+            self._stages = (self.fusion, self.fused)
 
     @property
     def agents(self) -> Sequence[AgentBlock]:
@@ -165,7 +254,7 @@ class MultiAgentModule(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         if self._whole:
-            return self.fused(x)
+            return self._stages[0](self.fused(x))
         branches = []
         for agent, resize in zip(self._agents, self._resizes):  # noqa: B905 - graph mode has no strict=
             branches.append(resize(agent(x)))

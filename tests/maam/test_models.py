@@ -9,6 +9,7 @@ from mindspore import Tensor, nn
 
 import maam
 from maam.models import MaamConfig
+from maam_ops.explain import kernels_run
 
 from .conftest import TINY
 
@@ -58,13 +59,23 @@ def test_parameter_names_are_those_of_the_public_code(impl: str) -> None:
     np.testing.assert_array_equal(net.maam.fusion.attn_weights.asnumpy().ravel(), 1)
 
 
-@pytest.mark.parametrize("preset", ["authors", "no-attention", "no-reduce"])
-def test_implementations_share_initial_values_and_results(preset: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(
+    ("preset", "options"),
+    [
+        *((preset, TINY) for preset in ("authors", "no-attention", "no-reduce", "plain-cnn")),
+        ("best", {"channels": (4, 5, "pool", "res", 6, "pool", "res"), "reduce_channels": 8, "hidden": 8}),
+        ("multi-scale", TINY),
+        ("authors", {**TINY, "channels": (4, 5, 6), "kernel_size": (3, 5, 3), "stride": (1, 1, 2), "attention": False}),
+    ],
+)
+def test_implementations_share_initial_values_and_results(
+    preset: str, options: dict, rng: np.random.Generator
+) -> None:
     images = Tensor(rng.random((4, 3, 32, 32), np.float32))
     outputs, states = {}, {}
     for impl in ("reference", "auto"):
         ms.set_seed(11)
-        net = maam.create_model(preset, impl=impl, **TINY)
+        net = maam.create_model(preset, impl=impl, **options)
         initial = values(net)
         net.set_train(True)
         outputs[impl] = [net(images).asnumpy()]
@@ -77,6 +88,16 @@ def test_implementations_share_initial_values_and_results(preset: str, rng: np.r
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_allclose(other[name], one[name], rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def test_branches_of_many_layers_run_as_operators(rng: np.random.Generator) -> None:
+    options = {"channels": (4, 5, "pool", "res", 6, "pool", "res"), "reduce_channels": 8, "hidden": 8}
+    net = maam.create_model("best", impl="native", **options)
+    images = Tensor(rng.random((4, 3, 32, 32), np.float32))
+    ran = {name.split("/")[0] for name in kernels_run(lambda: net.set_train()(images))}
+    assert {"agent_block_forward", "conv_block_forward", "aggregate_reduce_training"} <= ran
+    ran = {name.split("/")[0] for name in kernels_run(lambda: net.set_train(False)(images))}
+    assert {"conv_block_inference", "aggregate_reduce_inference"} <= ran and "agent_block_forward" not in ran
 
 
 def test_fused_net_registers_its_operator_for_training_mode() -> None:

@@ -47,7 +47,7 @@ def _conv_gradients(x, weight, dz):
     return conv_same(dz, weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]), dweight
 
 
-def _windows(values):
+def windows_of(values):
     batch, channels, height, width = values.shape
     even = values[:, :, : height // 2 * 2, : width // 2 * 2]
     even = even.reshape(batch, channels, height // 2, 2, width // 2, 2)
@@ -65,6 +65,8 @@ def _unpool(picked, shape):
 
 class AgentBlockCase:
     """Images (B, Cin, H, W), parameters with scales of either sign, and dA."""
+
+    gradients = ("dW1", "dgamma1", "dbeta1", "dW2", "dgamma2", "dbeta2", "dX")
 
     def __init__(self, images, middle=8, channels=10, kernel=3, *, offset=0, seed=0, mean=0.0):
         rng = np.random.default_rng([seed, *images, middle, channels, kernel])
@@ -85,6 +87,14 @@ class AgentBlockCase:
         gamma = rng.uniform(0.5, 1.5, outputs) * rng.choice([-1, 1], outputs)
         vectors = [gamma, *rng.standard_normal((2, outputs)), rng.uniform(0.5, 1.5, outputs)]
         return [self.array(values) for values in (weight, *vectors)]
+
+    def mirrored(self):
+        """Images and weights become their own mirror images, so that windows astride the middle hold pairs that only
+        rounding tells apart."""
+        x, first, second = (a.values + a.values[..., ::-1] for a in (self.x, self.first[0], self.second[0]))
+        self.x = self.array(x + 1e-7 * np.random.default_rng(3).standard_normal(x.shape))
+        self.first[0], self.second[0] = self.array(first), self.array(second)
+        return self
 
     def forward(self):
         batch, _, height, width = self.x.data.shape
@@ -113,8 +123,31 @@ class AgentBlockCase:
         launch("AgentBlockInputGradient", [*inputs, *norms], [dx])
         return [*gradients, dx]
 
-    def expected(self):
-        """Results of forward and backward, each a list of arrays."""
+    def windows(self):
+        """ReLU(y2) in windows of the pooling, and which pixel of each is the first maximum."""
+        x = self.x.values
+        for weight, gamma, beta, *_ in (self.first, self.second):
+            normal = _normalise(conv_same(x, weight.values))[0]
+            x = np.maximum(normal * _column(gamma.values) + _column(beta.values), 0)
+        values = windows_of(x)
+        return values, np.arange(4) == values.argmax(-1)[..., None]
+
+    def taken(self, fused_multiply_add):
+        """Which pixel of each window the backward takes, from the z2 that the forward has left."""
+        z, _, _, (mean, rstd), _ = (array.values for array in self.saved)
+        batch, blocks, height, width, _ = z.shape
+        z = z.transpose(0, 1, 4, 2, 3).reshape(batch, blocks * BLOCK, height, width)[:, : self.channels]
+        gamma, beta = self.second[1].values, self.second[2].values
+        scale = (gamma * rstd).astype(np.float32).astype(np.float64)
+        shift = (beta - mean * gamma * rstd).astype(np.float32).astype(np.float64)
+        product = z * _column(scale)
+        if not fused_multiply_add:
+            product = product.astype(np.float32)
+        windows = windows_of((product + _column(shift)).astype(np.float32))
+        return np.arange(4) == windows.argmax(-1)[..., None]
+
+    def expected(self, first=None):
+        """Results of forward and backward, each a list of arrays; ``first``: the pixels that count as maxima."""
         x, da = self.x.values, self.da.values
         w1, g1, b1, mm1, mv1 = (a.values for a in self.first)
         w2, g2, b2, mm2, mv2 = (a.values for a in self.second)
@@ -123,7 +156,7 @@ class AgentBlockCase:
         a1 = np.where(y1 > 0, y1, 0)
         normal2, mean2, variance2, rstd2 = _normalise(conv_same(a1, w2))
         y2 = normal2 * _column(g2) + _column(b2)
-        windows = _windows(np.where(y2 > 0, y2, 0))
+        windows = windows_of(np.where(y2 > 0, y2, 0))
         a = windows.max(-1)
         pixels = x.size / x.shape[1]
 
@@ -138,7 +171,8 @@ class AgentBlockCase:
             moved(MOMENTUM[1], mm2, mean2),
             moved(MOMENTUM[1], mv2, variance2 * unbiased),
         ]
-        first = np.arange(4) == windows.argmax(-1)[..., None]
+        if first is None:
+            first = np.arange(4) == windows.argmax(-1)[..., None]
         dy2 = _unpool(np.where(first & (windows > 0), da[..., None], 0), y2.shape)
         dz2, dg2, db2 = _norm_gradient(dy2, normal2, g2, rstd2)
         da1, dw2 = _conv_gradients(a1, w2, dz2)
@@ -148,8 +182,7 @@ class AgentBlockCase:
 
     def check(self, scale=1.0):
         forward, backward = self.expected()
-        names = ["A", "moving_mean 1", "moving_variance 1", "moving_mean 2", "moving_variance 2"]
-        names += ["dW1", "dgamma1", "dbeta1", "dW2", "dgamma2", "dbeta2", "dX"]
+        names = ["A", "moving_mean 1", "moving_variance 1", "moving_mean 2", "moving_variance 2", *self.gradients]
         worst = {}
         for name, got, expected in zip(names, self.forward() + self.backward(), forward + backward, strict=True):
             error, unit = got.values - expected, np.sqrt((expected**2).mean())

@@ -10,6 +10,8 @@ from maam_ops.agent_block import operands_of
 from maam_ops.explain import kernels_run
 from maam_ops.functional import agent_block
 
+from .agent_block_case import AgentBlockCase, windows_of
+from .maam_case import EPS
 from .test_maam import assert_near, images, randomised
 from .test_maam_deep import branch
 
@@ -49,6 +51,27 @@ def test_kernels_run_in_training_and_layers_in_evaluation(pynative):
     assert {name.split("/")[0] for name in ran} == {"agent_block_forward"}
     assert not kernels_run(lambda: fused.set_train(False)(x))
     assert "agent_block: native" in str(maam_ops.explain(fused))
+
+
+def test_rounding_decides_among_maxima_in_the_layers_too(pynative):
+    """Their gradient is the exact one of the pixels that are maxima to them, which are others than exact ones."""
+    case = AgentBlockCase((4, 3, 32, 30), 16, 32).mirrored()
+    block = branch(middle=16, channels=32, eps=EPS)
+    for parameter, array in zip(sum(operands_of(block), ()), (*case.first, *case.second), strict=True):
+        parameter.set_data(ms.Tensor(array.data))
+    block.set_train()
+    x, da = ms.Tensor(case.x.data), ms.Tensor(case.da.data)
+    taken = windows_of(block[:-1](x).asnumpy())
+    taken = np.arange(4) == taken.argmax(-1)[..., None]
+    weight = block[3].weight
+    got = ms.grad(lambda x: (block(x) * da).sum(), None, [weight])(x)[0].asnumpy()
+    windows, exact = case.windows()
+    assert ((taken != exact).any(-1) & (windows.max(-1) > 0)).sum() > 20
+    dw2 = case.gradients.index("dW2")
+    of_exact, of_taken = (case.expected(first)[1][dw2] for first in (exact, taken))
+    unit = np.abs(of_exact).max()
+    np.testing.assert_allclose(got, of_taken, rtol=0, atol=1e-5 * unit)
+    assert np.abs(got - of_exact).max() > 1e-3 * unit
 
 
 def test_parameters_keep_object_and_name(pynative):

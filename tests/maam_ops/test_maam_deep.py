@@ -13,9 +13,9 @@ from maam_ops.functional import maam_deep
 from .test_maam import IMPLS, MeanSquare, Net, assert_near, images, randomised
 
 
-def branch(middle=5, channels=4, kernel=3, second=3, pool=None, **conv):
+def branch(middle=5, channels=4, kernel=3, second=3, pool=None, eps=1e-3, **conv):
     return nn.SequentialCell(
-        *(nn.Conv2d(3, middle, kernel), nn.BatchNorm2d(middle, eps=1e-3), nn.ReLU()),
+        *(nn.Conv2d(3, middle, kernel), nn.BatchNorm2d(middle, eps=eps), nn.ReLU()),
         *(nn.Conv2d(middle, channels, second, **conv), nn.BatchNorm2d(channels), nn.ReLU()),
         pool or nn.MaxPool2d(2, 2),
     )

@@ -69,6 +69,27 @@ def test_the_first_of_equal_pixels_takes_the_gradient(isa):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_rounding_decides_only_among_maxima_within_rounding(isa):
+    """What then separates it from another implementation: the gradient is the exact one of the pixels it took."""
+    case = AgentBlockCase((4, 3, 32, 30), 16, 32).mirrored()
+    with capped(isa):
+        case.forward()
+        gradients = dict(zip(case.gradients, case.backward(), strict=True))
+    taken = case.taken(fused_multiply_add=isa != "portable")
+    windows, exact = case.windows()
+    chosen = (windows * taken).sum(-1)
+    assert (windows.max(-1) - chosen).max() < 1e-5
+    other = (taken != exact).any(-1) & (windows.max(-1) > 0)
+    assert other.sum() > 20
+    of_exact, of_taken = (case.expected(first)[1] for first in (exact, taken))
+    for name, got, expected in zip(case.gradients, gradients.values(), of_taken, strict=True):
+        bound = 1e-5 * np.abs(expected).max() + 1e-4 * name.startswith(("dgamma", "dbeta"))
+        np.testing.assert_allclose(got.values, expected, rtol=0, atol=bound, err_msg=name)
+    dw2 = case.gradients.index("dW2")
+    assert np.abs(of_exact[dw2] - of_taken[dw2]).max() > 1e-3 * np.abs(of_exact[dw2]).max()
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_a_channel_that_is_never_positive_gets_no_gradient(isa):
     case = AgentBlockCase((2, 3, 8, 8))
     case.second[2] = case.array(np.where(np.arange(10) == 3, -1e3, case.second[2].values))

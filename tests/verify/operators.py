@@ -18,10 +18,12 @@ from tests.maam_ops.adam_case import AdamCase
 from tests.maam_ops.agent_block_case import MAX_BOUND as BLOCK_BOUND
 from tests.maam_ops.agent_block_case import AgentBlockCase
 from tests.maam_ops.aggregate_case import AggregateCase
+from tests.maam_ops.conv_block_case import ConvBlockCase
 from tests.maam_ops.cross_entropy_case import CrossEntropyCase
 from tests.maam_ops.dense_case import DenseCase, DenseGradientCase
 from tests.maam_ops.maam_case import EPS, MaamCase, conv_same
 from tests.maam_ops.maam_deep_case import MAX_BOUND, MaamDeepCase
+from tests.maam_ops.maam_mix_case import MaamMixCase
 from tests.maam_ops.maam_training_case import BatchNorm, MaamTrainingCase, first_largest
 from tests.maam_ops.native import Array, assert_close
 from tests.maam_ops.reduce_case import ReduceCase
@@ -122,6 +124,23 @@ def _maam_training(draw: Draw, dtype: str) -> MaamTrainingCase:
         draw.seed += 1
 
 
+class SmallMaamMix(MaamMixCase):
+    """As :class:`SmallMaamTraining`."""
+
+    def check(self, steps=256):
+        super().check(steps)
+
+
+def _maam_mix(draw: Draw, dtype: str) -> MaamMixCase:
+    while True:
+        kernels = [draw.pick((1, 3, 3, 5, 7)) for _ in range(draw.pick((1, 1, 2, 3, 8)))]
+        images = draw.pick((1, 2, 3)), draw.size(3), draw.pick(range(4, 12)), draw.pick(range(4, 12))
+        case = SmallMaamMix(images, draw.size(6), kernels, offset=draw.offset(), seed=draw.seed)
+        if all(_clear_pool(_normalised(case.x.values, branch)) for branch in case.branches):
+            return case
+        draw.seed += 1
+
+
 def _normalised(x: np.ndarray, operands: list[Array]) -> np.ndarray:
     weight, gamma, beta = (operand.values for operand in operands[:3])
     return BatchNorm(conv_same(x, weight), gamma, beta, EPS).y
@@ -163,6 +182,27 @@ def _agent_block(draw: Draw, dtype: str) -> AgentBlockCase:
         case = SmallAgentBlock(images, draw.size(6), draw.size(6), offset=draw.offset(), seed=draw.seed)
         y = _normalised(case.x.values, case.first)
         if np.abs(y).min() > MARGIN and _clear_pool(_normalised(np.maximum(y, 0), case.second)):
+            return case
+        draw.seed += 1
+
+
+class SmallConvBlock(ConvBlockCase):
+    """As :class:`SmallAgentBlock`."""
+
+    def check(self):
+        terms = np.abs(self.da.values).sum((0, 2, 3)).max()
+        results = self.results()
+        for name, expected in self.expected().items():
+            scale = max(np.abs(expected).max(), terms * name.startswith("d"))
+            assert_close(results[name].values, expected, BLOCK_BOUND * scale, name)
+
+
+def _conv_block(draw: Draw, dtype: str) -> ConvBlockCase:
+    while True:
+        images = 2, draw.size(6), draw.pick(range(4, 12)), draw.pick(range(4, 12))
+        end = draw.pick(({}, {"pool": True}, {"residual": True}))
+        case = SmallConvBlock(images, draw.size(6), offset=draw.offset(), seed=draw.seed, **end)
+        if _clear_pool(_normalised(case.x.values, case.operands)):
             return case
         draw.seed += 1
 
@@ -297,6 +337,14 @@ OPERATORS = (
         lambda _: MaamTrainingCase((5, 3, 34, 30), offset=3),
     ),
     Operator(
+        "maam_mix",
+        "maam_mix",
+        ("float32",),
+        _maam_mix,
+        lambda _: MaamMixCase((2, 3, 9, 10), kernels=(3, 3, 3), offset=1),
+        lambda _: MaamMixCase((5, 3, 34, 30), kernels=(3, 3, 3), offset=3),
+    ),
+    Operator(
         "maam_deep",
         "maam_deep_inference",
         ("float32",),
@@ -311,6 +359,14 @@ OPERATORS = (
         _agent_block,
         lambda _: AgentBlockCase((2, 3, 9, 10), channels=32, offset=1),
         lambda _: AgentBlockCase((5, 3, 34, 30), offset=3),
+    ),
+    Operator(
+        "conv_block",
+        "conv_block_forward",
+        ("float32",),
+        _conv_block,
+        lambda _: ConvBlockCase((2, 5, 9, 10), channels=32, residual=True, offset=1),
+        lambda _: ConvBlockCase((5, 3, 34, 30), pool=True, offset=3),
     ),
 )
 

@@ -1,0 +1,44 @@
+"""The kernels of the module up to its mix on NumPy arrays: every variant against float64."""
+
+import numpy as np
+import pytest
+
+from . import native
+from .maam_mix_case import MaamMixCase
+from .native import capped
+
+ISAS = native.isas("maam_mix")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kernels", [(3,), (7,), (3, 3), (1, 3, 5, 7), (3,) * 8])
+def test_numbers_and_sizes_of_branches(isa, kernels):
+    with capped(isa):
+        MaamMixCase((2, 3, 9, 11), kernels=kernels).check()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("size", [(2, 2), (7, 9), (32, 32), (6, 70)])
+def test_image_sizes(isa, size):
+    with capped(isa):
+        MaamMixCase((6, 3, *size), channels=13, offset=1).check()
+
+
+def test_one_branch_has_no_weight_to_learn():
+    gradient = MaamMixCase((2, 3, 8, 8)).results()["gradient 0"].values
+    assert gradient.shape == (1,) and gradient[0] == 0
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda c: setattr(c, "x", c.array(np.zeros((2, 3, 1, 8)))), r"x: got shape 2x3x1x8, expected \(B, C, H, W\)"),
+        (lambda c: setattr(c, "alpha", c.array(np.zeros(2))), "alpha: got shape 2, expected 1 elements"),
+        (lambda c: setattr(c, "result_shape", (2, 8, 4, 5)), "G: got shape 2x8x4x5, expected 2x8x4x4"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    case = MaamMixCase((2, 3, 8, 8))
+    change(case)
+    with pytest.raises(ValueError, match=message):
+        case.results()
