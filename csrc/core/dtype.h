@@ -94,6 +94,26 @@ static inline void WithType(DType dtype, F&& f) {
   }
 }
 
+// The same for kernels that compute in float32 alone: nothing is called for float64.
+template <class F>
+static inline void WithSingleType(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return f(static_cast<Half*>(nullptr));
+    case DType::kBFloat16:
+      return f(static_cast<BFloat16*>(nullptr));
+    case DType::kFloat32:
+      return f(static_cast<float*>(nullptr));
+    default:
+      return;
+  }
+}
+
+// Whether it is one of these.
+static inline bool IsSingle(DType dtype) {
+  return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
+}
+
 // Scalar conversions. `static`: a copy a translation unit, because one compiled for AVX-512 must never be the copy
 // the linker keeps for the portable kernels.
 static inline float FloatFromBits(uint32_t bits) {

@@ -9,11 +9,20 @@ namespace {
 
 constexpr const char* kOp = "DenseForward";
 
+// float32, or a half type that is widened when it is read.
+void ExpectSingle(const AotCall& call, const char* op, int i, const char* name) {
+  if (!IsSingle(call[i].dtype)) {
+    Fail(op, name, std::string("dtype ") + Name(call[i].dtype), "float32, float16 or bfloat16");
+  }
+}
+
 DenseForward ProblemOf(const AotCall& call) {
   const bool has_bias = call.Count() == 5;
   const Tensor& x = call[1];
   const Tensor& weight = call[2];
-  for (int i = 0; i < call.Count(); ++i) call.ExpectDType(i, "parameter " + std::to_string(i), DType::kFloat32);
+  call.ExpectDType(0, "relu", DType::kFloat32);
+  ExpectSingle(call, kOp, 1, "x");
+  ExpectSingle(call, kOp, 2, "weight");
   if (x.shape.empty() || weight.shape.size() != 2 || weight.shape[1] != x.shape.back() || weight.shape[1] < 1) {
     Fail(kOp, "weight", "shape " + weight.ShapeText() + " for x " + x.ShapeText(), "(outputs, inputs), inputs >= 1");
   }
@@ -22,14 +31,20 @@ DenseForward ProblemOf(const AotCall& call) {
   p.outputs = weight.shape[0];
   p.batch = x.Size() / p.inputs;
   p.relu = *static_cast<const float*>(call[0].data) != 0;
-  p.x = static_cast<const float*>(x.data);
-  p.weight = static_cast<const float*>(weight.data);
+  p.dtype = x.dtype;
+  p.x = x.data;
+  p.weight_dtype = weight.dtype;
+  p.weight = weight.data;
   if (has_bias) {
+    ExpectSingle(call, kOp, 3, "bias");
     call.ExpectSize(3, "bias", p.outputs);
-    p.bias = static_cast<const float*>(call[3].data);
+    p.bias_dtype = call[3].dtype;
+    p.bias = call[3].data;
   }
-  call.ExpectSize(call.Count() - 1, "y", p.batch * p.outputs);
-  p.y = static_cast<float*>(call[call.Count() - 1].data);
+  const int last = call.Count() - 1;
+  call.ExpectDType(last, "y", x.dtype);
+  call.ExpectSize(last, "y", p.batch * p.outputs);
+  p.y = call[last].data;
   return p;
 }
 

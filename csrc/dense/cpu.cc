@@ -18,27 +18,29 @@ namespace maam {
 namespace {
 
 constexpr int64_t kFinishFloats = 16384;
+constexpr int64_t kOutputsOfFinish = 16;  // a cache line of a row of y
+constexpr int64_t kOutputsOfTask = 24;    // whole groups, with few rows of x and with many
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// How the work is cut up: tasks of a segment of the inputs by a block of outputs. Each task copies its part of x, so
+// How the work is cut up: tasks of a segment of the inputs by a block of outputs. Each task packs its part of x, so
 // that few are better, as long as threads have several to even out. The bits of a result do not depend on its block.
 struct Tasks {
   int64_t segments, block, blocks;
 
   explicit Tasks(const DenseForward& p) : segments(CeilDiv(p.inputs, kSegment)) {
     const int64_t wanted = CeilDiv(4 * NumThreads(), segments);
-    block = RoundUp(CeilDiv(p.outputs, wanted), kOutputs);
+    block = RoundUp(CeilDiv(p.outputs, wanted), kOutputsOfTask);
     blocks = CeilDiv(p.outputs, block);
   }
   int64_t Count() const { return segments * blocks; }
 };
 
 int64_t PartialBytes(const DenseForward& p, const Tasks& tasks) {
-  return RoundUp(tasks.segments * p.batch * PartialStride(p) * int64_t{sizeof(float)}, kCacheLine);
+  return RoundUp(tasks.segments * PartialColumns(p) * p.outputs * int64_t{sizeof(float)}, kCacheLine);
 }
 
-constexpr int64_t kPackedBytes = kPackedFloats * int64_t{sizeof(float)};
+int64_t WorkerBytes(const DenseForward& p) { return DenseWorkerFloats(p) * int64_t{sizeof(float)}; }
 
 }  // namespace
 
@@ -46,7 +48,7 @@ Isa DenseForwardIsa() { return ChooseVariant("dense_segment").isa; }
 
 int64_t DenseForwardScratch(const DenseForward& p) {
   const Tasks tasks(p);
-  return PartialBytes(p, tasks) + WorkersFor(tasks.Count()) * kPackedBytes;
+  return PartialBytes(p, tasks) + WorkersFor(tasks.Count()) * WorkerBytes(p);
 }
 
 void RunDenseForward(const DenseForward& p) {
@@ -62,12 +64,13 @@ void RunDenseForward(const DenseForward& p) {
     const int64_t begin = task % tasks.blocks * tasks.block;
     const DenseSegment part{s * kSegment, std::min(kSegment, p.inputs - s * kSegment), begin,
                             std::min(p.outputs, begin + tasks.block)};
-    segment(p, part, partial + s * p.batch * PartialStride(p),
-            reinterpret_cast<float*>(scratch.At(PartialBytes(p, tasks) + worker * kPackedBytes)));
+    segment(p, part, partial + s * PartialColumns(p) * p.outputs,
+            reinterpret_cast<float*>(scratch.At(PartialBytes(p, tasks) + worker * WorkerBytes(p))));
   });
-  const int64_t rows = std::max<int64_t>(1, kFinishFloats / (p.outputs * tasks.segments));
-  ParallelFor(CeilDiv(p.batch, rows),
-              [&](int64_t task) { finish(p, partial, task * rows, std::min(p.batch, (task + 1) * rows)); });
+  const int64_t floats = std::max<int64_t>(1, kFinishFloats / (PartialColumns(p) * tasks.segments));
+  const int64_t outputs = RoundUp(floats, kOutputsOfFinish);
+  ParallelFor(CeilDiv(p.outputs, outputs),
+              [&](int64_t task) { finish(p, partial, task * outputs, std::min(p.outputs, (task + 1) * outputs)); });
 }
 
 }  // namespace maam

@@ -1,30 +1,35 @@
-// Dense layer, Eq. 4 to 8 of the MAAM paper: y = x W^T + b, and max(y, 0) where asked for, in float32.
+// Dense layer, Eq. 4 to 8 of the MAAM paper: y = x W^T + b, and max(y, 0) where asked for.
 //
 // W is row-major (outputs, inputs), as nn.Dense keeps it, so that both operands of every dot product are contiguous. It
-// streams from memory once a call, whatever the batch.
+// streams from memory once a call, whatever the batch. float32, float16 or bfloat16 in memory, each operand its own;
+// all arithmetic is in float32, and y is rounded once.
 #pragma once
 
 #include <cstdint>
 
+#include "core/dtype.h"
 #include "core/isa.h"
 
 namespace maam {
 
-// x (batch, inputs), weight (outputs, inputs), bias (outputs) or null, y (batch, outputs). Buffers do not overlap and
-// need no alignment.
+// x (batch, inputs), weight (outputs, inputs), bias (outputs) or null, y (batch, outputs) of x's type. Buffers do not
+// overlap and need no alignment.
 struct DenseForward {
   int64_t batch = 0;
   int64_t inputs = 0;
   int64_t outputs = 0;
   bool relu = false;
-  const float* x = nullptr;
-  const float* weight = nullptr;
-  const float* bias = nullptr;
-  float* y = nullptr;
+  DType dtype = DType::kFloat32;  // of x and y
+  DType weight_dtype = DType::kFloat32;
+  DType bias_dtype = DType::kFloat32;
+  const void* x = nullptr;
+  const void* weight = nullptr;
+  const void* bias = nullptr;
+  void* y = nullptr;
 };
 
-// The operator: picks the variant and the threads. Bitwise the same result for any thread count, and a row of y does
-// not depend on the other rows of the batch.
+// The operator: picks the variant and the threads. Bitwise the same result for any thread count. A row of y does not
+// depend on the other rows of the batch; of its last bits, up to four rows and more take another order of summation.
 void RunDenseForward(const DenseForward& p);
 Isa DenseForwardIsa();
 

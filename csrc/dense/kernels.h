@@ -7,30 +7,39 @@
 
 namespace maam {
 
-// Inputs of a segment, and those that a dot product runs over at a time. Both are part of the result's bits.
+// Inputs of a segment: part of the result's bits.
 constexpr int64_t kSegment = 4096;
-constexpr int64_t kDepth = 1024;
-// Rows of x, kDepth inputs of each, that stay in the L2 cache while W passes by.
+
+// With many rows of x they are the lanes: so many of them, transposed, stay in the L2 cache while W passes by.
 constexpr int64_t kChunk = 64;
-
-// Outputs in registers at a time. Rows of partial results are padded to them: a number of outputs known beforehand is
-// added in one go, where a variable one took a quarter of the time of its dot products.
-constexpr int64_t kOutputs = 4;
-inline int64_t PartialStride(const DenseForward& p) { return RoundUp(p.outputs, kOutputs); }
-
-// A worker's copies of a chunk of x and of a few rows of W, the rows apart by what is not a power of two.
+// Inputs at a time, and rows of W that are copied before they meet these rows of x: few enough for the copy to stay in
+// the L1 cache. Copied rows are apart by what is not a power of two.
+constexpr int64_t kDepth = 128;
+constexpr int64_t kOutputsAtOnce = 24;
 constexpr int64_t kPackedStride = kDepth + 16;
-constexpr int64_t kPackedFloats = (kChunk + kOutputs) * kPackedStride;
+constexpr int64_t kManyRowsFloats = kChunk * kDepth + (kChunk + kOutputsAtOnce) * kPackedStride;
+
+// Up to so many rows of x, each row of W is read once, in one go and in place, and inputs are the lanes.
+constexpr int64_t kFewRows = 4;
+constexpr int64_t kFewRowsFloats = kFewRows * kSegment;
+
+inline int64_t DenseWorkerFloats(const DenseForward& p) {
+  return p.batch <= kFewRows ? kFewRowsFloats : kManyRowsFloats;
+}
+
+// What a segment adds to y stands in working memory as (outputs, columns): rows of x are columns, whole vectors of them
+// if they are many.
+inline int64_t PartialColumns(const DenseForward& p) { return p.batch <= kFewRows ? p.batch : RoundUp(p.batch, 16); }
 
 // Inputs [k, k + depth), depth <= kSegment, and outputs [begin, end).
 struct DenseSegment {
   int64_t k, depth, begin, end;
 };
 
-// partial (batch, PartialStride), columns [begin, end): x W^T over the segment. begin is a multiple of kOutputs.
-using DenseSegmentKernel = void(const DenseForward& p, const DenseSegment& segment, float* partial, float* packed);
+// Rows [begin, end) of partial, (outputs, PartialColumns): W x^T over the segment.
+using DenseSegmentKernel = void(const DenseForward& p, const DenseSegment& segment, float* partial, float* memory);
 
-// Rows [begin, end) of y from the partial results of all segments.
+// Columns [begin, end) of y, that is outputs, from the partial results of all segments.
 using DenseFinishKernel = void(const DenseForward& p, const float* partial, int64_t begin, int64_t end);
 
 // C = A B, A (rows, depth) with rows a_stride apart, B (depth, columns), C (rows, columns). Every element of C is

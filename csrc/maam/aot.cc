@@ -12,6 +12,18 @@ float* MaamCall::Floats(int i, const std::string& name, const std::vector<int64_
   return static_cast<float*>(call_[i].data);
 }
 
+void* MaamCall::Data(int i, const std::string& name, const std::vector<int64_t>& shape) const {
+  call_.ExpectDType(i, name, call_[0].dtype);
+  ExpectShape(i, name, shape);
+  return call_[i].data;
+}
+
+void MaamCall::ExpectSingle(int i, const std::string& name) const {
+  if (!IsSingle(call_[i].dtype)) {
+    Fail(op_, name, std::string("dtype ") + Name(call_[i].dtype), "float32, float16 or bfloat16");
+  }
+}
+
 void MaamCall::ExpectShape(int i, const std::string& name, const std::vector<int64_t>& shape) const {
   if (call_[i].shape == shape) return;
   Fail(op_, name, "shape " + call_[i].ShapeText(), Tensor{nullptr, DType::kFloat32, shape}.ShapeText());
@@ -26,7 +38,14 @@ ConvNorm MaamCall::ReadConvNorm(int k, const std::string& name, int64_t outputs,
   }
   ConvNorm c;
   c.kernel = kernel;
-  c.weight = Floats(first, name + " weight", {outputs, inputs, kernel, kernel});
+  ExpectSingle(first, name + " weight");
+  ExpectShape(first, name + " weight", {outputs, inputs, kernel, kernel});
+  if (weight.dtype == DType::kFloat32) {
+    c.weight = static_cast<const float*>(weight.data);
+  } else {
+    c.half = weight.data;
+    c.half_dtype = weight.dtype;
+  }
   const float** vectors[] = {&c.gamma, &c.beta, &c.mean, &c.variance};
   static const char* const names[] = {" gamma", " beta", " moving_mean", " moving_variance"};
   for (int i = 1; i < each_; ++i) {
@@ -44,7 +63,7 @@ void MaamCall::Operands(int branches, int constants, MaamInference* p) const {
     Fail(op_, "branches", std::to_string(branches), std::to_string(least) + " to 8");
   }
   const Tensor& x = call_[0];
-  call_.ExpectDType(0, "x", DType::kFloat32);
+  ExpectSingle(0, "x");
   if (x.shape.size() != 4 || x.shape[1] < 1 || x.shape[2] < 2 || x.shape[3] < 2) {
     Fail(op_, "x", "shape " + x.ShapeText(), "(B, C, H, W) with H and W of at least 2");
   }
@@ -62,7 +81,8 @@ void MaamCall::Operands(int branches, int constants, MaamInference* p) const {
   p->width = x.shape[3];
   p->channels = call_[ConvNormAt(0)].shape[0];
   p->outputs = reduces_ ? call_[ConvNormAt(branches)].shape[0] : 0;
-  p->x = static_cast<const float*>(x.data);
+  p->dtype = x.dtype;
+  p->x = x.data;
   p->constants = static_cast<const double*>(call_[1].data);
   p->stream = call_.Stream();
   p->alpha = static_cast<const float*>(call_[2].data);
@@ -98,7 +118,7 @@ MAAM_AOT(MaamInference) {
   const int result = call.Count() - 1;
   maam::MaamInference p;
   args.Operands((result - args.ConvNormAt(1)) / 5, 1, &p);
-  p.f = args.Floats(result, "F", {p.batch, p.outputs, p.height / 2, p.width / 2});
+  p.f = args.Data(result, "F", {p.batch, p.outputs, p.height / 2, p.width / 2});
   int64_t bytes = 0;
   for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
   {

@@ -26,11 +26,14 @@ class MaamCall {
   void Operands(int branches, int constants, MaamInference* p) const;
   double Constant(int i) const { return MaamConstant(static_cast<const double*>(call_[1].data), i); }
 
-  // An argument of the given shape.
+  // Data of the given shape, of the type of x.
+  void* Data(int i, const std::string& name, const std::vector<int64_t>& shape) const;
+  // A float32 argument of the given shape.
   float* Floats(int i, const std::string& name, const std::vector<int64_t>& shape) const;
   void ExpectShape(int i, const std::string& name, const std::vector<int64_t>& shape) const;
 
  private:
+  void ExpectSingle(int i, const std::string& name) const;
   ConvNorm ReadConvNorm(int k, const std::string& name, int64_t outputs, int64_t inputs) const;
 
   const AotCall& call_;

@@ -30,7 +30,9 @@ int64_t MaamInferenceScratch(const MaamInference& p) {
   return RoundUp(PlanBuilder(plan, Folded::kModule).Bytes(), kCacheLine) + WorkersOf(plan) * plan.WorkerBytes();
 }
 
-void RunMaamInference(const MaamInference& p) {
+void RunMaamInference(const MaamInference& problem) {
+  MaamInference p = problem;
+  const SingleWeights weights(&p);
   const Variant& variant = ChooseVariant("maam_inference");
   const auto kernel = Choose<MaamStripKernel>(variant);
   MaamPlan plan = PlanOf(p, variant.isa);

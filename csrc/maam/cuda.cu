@@ -10,6 +10,7 @@
 #include "core/cuda/block.h"
 #include "core/cuda/launch.h"
 #include "core/cuda/softmax.h"
+#include "core/error.h"
 #include "core/scratch.h"
 
 namespace maam {
@@ -224,6 +225,12 @@ __global__ void __launch_bounds__(kThreads, 2) MaamInferenceKernel(const Operand
   }
 }
 
+void ExpectFloat32(const MaamInference& p) {
+  bool halves = p.dtype != DType::kFloat32;
+  for (int k = 0; k <= p.branches; ++k) halves = halves || (k < p.branches ? p.branch[k] : p.reduce).half != nullptr;
+  if (halves) Fail(kOp, "x or a weight", "a half type", "float32, the type of this operator on CUDA");
+}
+
 // Working memory: the folded weights and shifts of the branches and of the reduction.
 struct Layout {
   int64_t padded_channels, padded_outputs;
@@ -257,13 +264,14 @@ int64_t MaamInferenceScratch(const MaamInference& p) { return cuda::Layout(p).to
 
 void RunMaamInference(const MaamInference& p) {
   using namespace cuda;
+  ExpectFloat32(p);
   const Layout layout(p);
   const Workspace workspace(kOp, p.stream, layout.total);
   Operands operands = {};
-  operands.x = p.x;
+  operands.x = static_cast<const float*>(p.x);
   operands.alpha = p.alpha;
   operands.eps = p.constants;
-  operands.f = p.f;
+  operands.f = static_cast<float*>(p.f);
   operands.branches = p.branches;
   operands.batch = p.batch;
   operands.inputs = p.inputs;

@@ -1,7 +1,7 @@
 // Inference, written once and compiled for each instruction set.
 #pragma once
 
-#include "maam/stage-inl.h"
+#include "maam/winograd-inl.h"
 
 namespace maam {
 namespace MAAM_ISA {
@@ -24,33 +24,53 @@ MAAM_INLINE void AddBranch(const FoldedBranch& branch, int64_t c, const float* c
   }
 }
 
-// G of the strip: a row of the panel for each channel.
-static void FillPanel(const MaamPlan& plan, int64_t rows, const float* planes, float* panel) {
+// G of the strip, a row of the panel for each channel: the branches that go by their taps, or all of them, added to
+// what the others left there.
+static void FillByTaps(const MaamPlan& plan, bool all, int64_t rows, const float* planes, float* panel) {
   const int64_t vectors = plan.VectorsOf(rows);
+  const int64_t count = rows * plan.pooled_width;
   for (int64_t c = 0; c < plan.groups * kGroup; c += kChannels) {
     for (int64_t v = 0; v < vectors; ++v) {
+      float* row = panel + c * plan.columns;
       V sum[kChannels];
 #pragma GCC unroll 8
-      for (int i = 0; i < kChannels; ++i) sum[i] = Set(0.0f);
+      for (int i = 0; i < kChannels; ++i) {
+        sum[i] = all ? Set(0.0f) : LoadRuns(plan, plan.vector[v], count, row + i * plan.columns);
+      }
       for (int k = 0; k < plan.p.branches; ++k) {
+        if (!all && plan.branch[k].points != nullptr) continue;
         AddBranch(plan.branch[k], c, planes + plan.Origin() + plan.vector[v].cell, sum);
       }
 #pragma GCC unroll 8
-      for (int i = 0; i < kChannels; ++i) {
-        StoreRuns(plan, plan.vector[v], sum[i], rows * plan.pooled_width, panel + (c + i) * plan.columns);
-      }
+      for (int i = 0; i < kChannels; ++i) StoreRuns(plan, plan.vector[v], sum[i], count, row + i * plan.columns);
     }
   }
 }
 
+// G of the strip. Where a pixel of the image is infinite, undefined or huge, all of it goes by the taps: a transform
+// would spread it over the pixels around.
+static void FillPanel(const MaamPlan& plan, int64_t image, int64_t rows, const float* planes, float* points,
+                      float* panel) {
+  bool any = false, every = true;
+  for (int k = 0; k < plan.p.branches; ++k) {
+    any = any || plan.branch[k].points != nullptr;
+    every = every && plan.branch[k].points != nullptr;
+  }
+  if (!any || !IsModerate(plan, image)) return FillByTaps(plan, true, rows, planes, panel);
+  TransformPixels(plan, rows, planes, points);
+  FillByPoints(plan, rows, points, panel);
+  if (!every) FillByTaps(plan, false, rows, planes, panel);
+}
+
 // Takes the rows of the 1x1 convolution to F.
+template <class T>
 class Finish {
  public:
   Finish(const MaamPlan& plan, int64_t image, int64_t row, int64_t rows)
       : shift_(plan.shift),
         pixels_(plan.pooled_height * plan.pooled_width),
         count_(rows * plan.pooled_width),
-        to_(plan.p.f + image * plan.p.outputs * pixels_ + row * plan.pooled_width) {}
+        to_(static_cast<T*>(plan.p.f) + image * plan.p.outputs * pixels_ + row * plan.pooled_width) {}
 
   MAAM_MEMBER void Idle() {}
   MAAM_MEMBER void Done(int64_t, int64_t) {}
@@ -58,7 +78,7 @@ class Finish {
   template <int kVectors>
   MAAM_MEMBER void Take(int64_t first, int r, int64_t x, const V (&z)[kVectors]) {
     const V shift = Set(shift_[first + r]);
-    float* to = to_ + (first + r) * pixels_ + x;
+    T* to = to_ + (first + r) * pixels_ + x;
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v, to += V::kLanes, x += V::kLanes) {
       const V y = Add(z[v], shift);
@@ -75,7 +95,7 @@ class Finish {
   const float* shift_;
   const int64_t pixels_;
   const int64_t count_;
-  float* to_;
+  T* to_;
 };
 
 }  // namespace maam_module

@@ -9,14 +9,15 @@ namespace maam_module {
 
 constexpr int kInputTaps = kRegisters == 32 ? 4 : 2;  // by the four pixels of a pooled one, in registers at a time
 
+template <class T>
 static void StageImage(const MaamPlan& plan, const InputLayout& layout, int64_t kernel, int64_t image, float* staged) {
   const MaamInference& p = plan.p;
   for (int64_t i = 0; i < p.inputs * layout.plane; ++i) staged[i] = 0;
   for (int64_t c = 0; c < p.inputs; ++c) {
     for (int64_t y = 0; y < p.height; ++y) {
-      const float* from = p.x + ((image * p.inputs + c) * p.height + y) * p.width;
+      const T* from = static_cast<const T*>(p.x) + ((image * p.inputs + c) * p.height + y) * p.width;
       float* to = staged + c * layout.plane + (y + kernel / 2) * layout.stride + kernel / 2;
-      for (int64_t x = 0; x < p.width; ++x) to[x] = from[x];
+      for (int64_t x = 0; x < p.width; ++x) to[x] = ToFloat(from[x]);
     }
   }
 }
@@ -93,7 +94,7 @@ static void InputGradient(const MaamPlan& plan, const InputOperands& from, int64
   float* gradient = reinterpret_cast<float*>(scratch + layout.gradient);
   float* planes = reinterpret_cast<float*>(scratch + layout.planes);
   float* d = reinterpret_cast<float*>(scratch + layout.d);
-  StageImage(plan, layout, from.kernel, image, staged);
+  WithSingleType(p.dtype, [&]<class T>(T*) { StageImage<T>(plan, layout, from.kernel, image, staged); });
   for (int64_t i = 0; i < p.inputs * layout.plane; ++i) gradient[i] = 0;
   for (int64_t i = 0; i < p.inputs * kPool * plan.plane; ++i) planes[i] = 0;
   for (int64_t y = 0; y < p.height; ++y) {

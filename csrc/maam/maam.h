@@ -1,4 +1,4 @@
-// The whole multi-agent module in inference, Eq. 1, 9 and 3 of the MAAM paper, for float32 images X (B, Cin, H, W):
+// The whole multi-agent module in inference, Eq. 1, 9 and 3 of the MAAM paper, for images X (B, Cin, H, W):
 //
 //     A_i = maxpool2x2(ReLU(BatchNorm_i(conv_i(X))))           k_i x k_i, stride 1, "same" zero padding, no bias
 //     G   = sum_i softmax(alpha)_i A_i
@@ -12,11 +12,15 @@
 //
 // runs a few pooled rows at a time: neither A_i nor G reach memory. NaN: the max drops it and ReLU(NaN) = 0, which is
 // what MindSpore's ReLU before its max-pool does.
+//
+// X and F are float32, float16 or bfloat16, the convolutions' weights any of these; all else is float32, and so is the
+// arithmetic: F is rounded once.
 #pragma once
 
 #include <cstdint>
 
 #include "aggregate/aggregate.h"
+#include "core/dtype.h"
 #include "core/isa.h"
 
 namespace maam {
@@ -32,6 +36,8 @@ struct ConvNorm {
   const float* beta = nullptr;
   const float* mean = nullptr;
   const float* variance = nullptr;
+  const void* half = nullptr;  // the weight, where it is of a half type: see SingleWeights
+  DType half_dtype = DType::kFloat16;
 };
 
 // Preconditions: kMinBranches <= branches <= kMaxBranches; kernels odd and <= kMaxKernelSize; height, width >= 2.
@@ -44,11 +50,12 @@ struct MaamInference {
   int64_t outputs = 0;   // O
   int64_t height = 0;
   int64_t width = 0;
-  const float* x = nullptr;
+  DType dtype = DType::kFloat32;  // of x and f
+  const void* x = nullptr;
   const float* alpha = nullptr;
   ConvNorm branch[kMaxBranches];
   ConvNorm reduce;
-  float* f = nullptr;
+  void* f = nullptr;
   const double* constants = nullptr;  // the eps, where a device finds them that the host cannot read for
   void* stream = nullptr;             // of the device; unused on CPU
 };

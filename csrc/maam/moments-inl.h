@@ -13,16 +13,17 @@ using D = F64;
 // Taps by taps whose products are in registers at a time.
 constexpr int kSide = kRegisters == 32 ? 4 : 3;
 
+template <class T>
 static void StageDoubles(const MomentsPlan& plan, int64_t image, int64_t first, int64_t rows, double* staged) {
   const int64_t edge = plan.kernel / 2;
   for (int64_t i = 0; i < plan.inputs * plan.plane; ++i) staged[i] = 0;
   for (int64_t c = 0; c < plan.inputs; ++c) {
-    const float* channel = plan.x + (image * plan.inputs + c) * plan.height * plan.width;
+    const T* channel = static_cast<const T*>(plan.x) + (image * plan.inputs + c) * plan.height * plan.width;
     for (int64_t r = 0; r < rows + plan.kernel - 1; ++r) {
       const int64_t y = first + r - edge;
       if (y < 0 || y >= plan.height) continue;
       double* to = staged + c * plan.plane + r * plan.stride + edge;
-      for (int64_t x = 0; x < plan.width; ++x) to[x] = static_cast<double>(channel[y * plan.width + x]);
+      for (int64_t x = 0; x < plan.width; ++x) to[x] = static_cast<double>(ToFloat(channel[y * plan.width + x]));
     }
   }
 }
@@ -76,7 +77,7 @@ static void Moments(const MomentsPlan& plan, int64_t begin, int64_t end, double*
   for (int64_t image = begin; image < end; ++image) {
     for (int64_t first = 0; first < plan.height; first += plan.rows) {
       const int64_t rows = plan.height - first < plan.rows ? plan.height - first : plan.rows;
-      StageDoubles(plan, image, first, rows, staged);
+      WithSingleType(plan.dtype, [&]<class T>(T*) { StageDoubles<T>(plan, image, first, rows, staged); });
       AddStrip(plan, rows, staged, products);
     }
   }

@@ -28,7 +28,7 @@ int64_t LargestKernel(const MaamInference& p) {
 int64_t PatchTaps(const MaamInference& p) { return p.inputs * LargestKernel(p) * LargestKernel(p); }
 
 MomentsPlan::MomentsPlan(const MaamInference& p)
-    : x(p.x), inputs(p.inputs), height(p.height), width(p.width), kernel(LargestKernel(p)) {
+    : dtype(p.dtype), x(p.x), inputs(p.inputs), height(p.height), width(p.width), kernel(LargestKernel(p)) {
   // A vector that begins at the last pixel of a row reads as far behind it.
   stride = RoundUp(width + kernel - 1 + kMomentsLanes, kMomentsLanes);
   const int64_t fitting = kStagedBytes / (stride * (inputs + 1) * int64_t{sizeof(double)});

@@ -11,7 +11,8 @@ namespace maam {
 // How the rows of an image are staged for the sums of products: in strips that stay in the L1 cache, as doubles, with
 // zeros around them. Behind the channels stands a plane of ones: a last "tap" that gives the sums of the others.
 struct MomentsPlan {
-  const float* x;
+  DType dtype;
+  const void* x;
   int64_t inputs, height, width;
   int64_t kernel;  // the largest of any branch
   int64_t rows;    // of a strip

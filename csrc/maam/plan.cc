@@ -23,6 +23,20 @@ struct Affine {
 
 }  // namespace
 
+SingleWeights::SingleWeights(MaamInference* p) {
+  for (int k = 0; k <= p->branches; ++k) {
+    ConvNorm& c = k < p->branches ? p->branch[k] : p->reduce;
+    if (c.half == nullptr) continue;
+    const int64_t inputs = k < p->branches ? p->inputs * c.kernel * c.kernel : p->channels;
+    std::vector<float>& copy = copies_.emplace_back((k < p->branches ? p->channels : p->outputs) * inputs);
+    WithSingleType(c.half_dtype, [&]<class T>(T*) {
+      const T* from = static_cast<const T*>(c.half);
+      for (size_t i = 0; i < copy.size(); ++i) copy[i] = ToFloat(from[i]);
+    });
+    c.weight = copy.data();
+  }
+}
+
 // The arithmetic of a pixel does not depend on the strip it lies in, so strips may follow the number of threads.
 MaamPlan::MaamPlan(const MaamInference& problem, int64_t lanes, int threads, int64_t strip_pixels)
     : p(problem), pooled_height(p.height / 2), pooled_width(p.width / 2), lanes_(lanes) {
@@ -55,7 +69,9 @@ PlanBuilder::PlanBuilder(const MaamPlan& plan, Folded folded) : plan_(plan), fol
     branch_offset_[k] = layout_.Take(RoundUp(taps, kTapBlock) * kPool * int64_t{sizeof(int64_t)});
     if (folded == Folded::kNothing) continue;
     branch_weight_[k] = layout_.Take(plan.groups * taps * kGroup * kFloat);
-    branch_shift_[k] = layout_.Take(plan.groups * kGroup * kFloat);
+    branch_shift_[k] = layout_.Take(RoundUp(plan.groups * kGroup, 3) * kFloat);
+    const bool by_points = folded == Folded::kModule && p.branch[k].kernel == 3;
+    branch_points_[k] = by_points ? layout_.Take(plan.PointGroups() * plan.PointWeights() * kFloat) : -1;
   }
   if (folded == Folded::kModule) {
     weight_ = layout_.Take(p.outputs * p.channels * kFloat);
@@ -76,11 +92,14 @@ void PlanBuilder::Build(char* memory, MaamPlan* plan) const {
   for (int k = 0; k < p.branches; ++k) {
     int64_t* offset = reinterpret_cast<int64_t*>(memory + branch_offset_[k]);
     FillOffsets(k, offset);
-    plan->branch[k] = {p.inputs * p.branch[k].kernel * p.branch[k].kernel, nullptr, nullptr, offset};
+    plan->branch[k] = {p.inputs * p.branch[k].kernel * p.branch[k].kernel, nullptr, nullptr, nullptr, offset};
     if (folded_ == Folded::kNothing) continue;
     FoldBranch(k, folded_ == Folded::kModule ? mix[k] : 1, floats(branch_weight_[k]), floats(branch_shift_[k]));
     plan->branch[k].weight = floats(branch_weight_[k]);
     plan->branch[k].shift = floats(branch_shift_[k]);
+    if (branch_points_[k] >= 0 && FoldPoints(k, mix[k], floats(branch_points_[k]))) {
+      plan->branch[k].points = floats(branch_points_[k]);
+    }
   }
   if (folded_ == Folded::kModule) FoldReduction(floats(weight_), floats(shift_), plan);
   CellVector* vector = reinterpret_cast<CellVector*>(memory + vector_);
@@ -108,13 +127,54 @@ void PlanBuilder::FoldBranch(int k, double mix, float* weight, float* shift) con
   const ConvNorm& branch = p.branch[k];
   const int64_t taps = p.inputs * branch.kernel * branch.kernel;
   std::fill_n(weight, plan_.groups * taps * kGroup, 0.0f);
-  std::fill_n(shift, plan_.groups * kGroup, 0.0f);
+  std::fill_n(shift, RoundUp(plan_.groups * kGroup, 3), 0.0f);
   for (int64_t c = 0; c < p.channels; ++c) {
     const Affine affine(branch, c, mix);
     shift[c] = affine.shift;
     float* to = weight + c / kGroup * taps * kGroup + c % kGroup;
     for (int64_t t = 0; t < taps; ++t) to[t * kGroup] = branch.weight[c * taps + t] * affine.scale;
   }
+}
+
+// The transform of a row of three weights, at the points 0, 1, -1 and infinity.
+static void ToPoints(const float* g, int64_t step, float* to, int64_t to_step) {
+  const float g0 = g[0], g1 = g[step], g2 = g[2 * step];
+  to[0] = g0;
+  to[to_step] = 0.5f * (g0 + g2 + g1);
+  to[2 * to_step] = 0.5f * (g0 + g2 - g1);
+  to[3 * to_step] = g2;
+}
+
+// Where point (i, j) stands among those of a channel: for each i first those with j of 1 and 2, of all inputs, then
+// those with j of 0 and 3.
+static int64_t PointAt(int i, int j, int64_t input, int64_t inputs) {
+  const bool inner = j == 1 || j == 2;
+  return ((i * 2 + !inner) * inputs + input) * 2 + (inner ? j - 1 : j / 3);
+}
+
+// Returns whether the weights are moderate.
+bool PlanBuilder::FoldPoints(int k, double mix, float* points) const {
+  const MaamInference& p = plan_.p;
+  const int64_t together = plan_.PointChannels();
+  std::fill_n(points, plan_.PointGroups() * plan_.PointWeights(), 0.0f);
+  bool moderate = true;
+  for (int64_t c = 0; c < p.channels; ++c) {
+    const Affine affine(p.branch[k], c, mix);
+    float* to = points + c / together * plan_.PointWeights() + c % together;
+    for (int64_t input = 0; input < p.inputs; ++input) {
+      float folded[9], rows[12], both[16];
+      for (int t = 0; t < 9; ++t) {
+        folded[t] = p.branch[k].weight[(c * p.inputs + input) * 9 + t] * affine.scale;
+        moderate = moderate && std::abs(folded[t]) < kModerate;
+      }
+      for (int i = 0; i < 3; ++i) ToPoints(folded + 3 * i, 1, rows + 4 * i, 1);
+      for (int j = 0; j < 4; ++j) ToPoints(rows + j, 4, both + j, 4);
+      for (int i = 0; i < 4; ++i) {
+        for (int j = 0; j < 4; ++j) to[PointAt(i, j, input, p.inputs) * together] = both[4 * i + j];
+      }
+    }
+  }
+  return moderate;
 }
 
 void PlanBuilder::FillOffsets(int k, int64_t* offset) const {

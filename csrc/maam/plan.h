@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "core/scratch.h"
 #include "maam/maam.h"
@@ -39,9 +40,17 @@ struct CellVector {
 struct FoldedBranch {
   int64_t taps = 0;
   const float* weight = nullptr;
+  const float* points = nullptr;  // see winograd-inl.h; null where the branch goes by its taps
   const float* shift = nullptr;
   const int64_t* offset = nullptr;
 };
+
+// Winograd's F(2x2, 3x3): a pooled pixel is a tile. Its values at 16 points are products of transformed pixels and
+// weights, of which groups of channels stand together, as many as a variant has in registers.
+constexpr int64_t kPoints = 16;
+constexpr int64_t PointChannels(int64_t lanes) { return lanes == 16 ? 4 : 3; }
+// Beyond, what is added up on the way might overflow where the convolution does not.
+constexpr float kModerate = 0x1p60f;
 
 // Of a vector of the variant.
 inline int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
@@ -77,11 +86,20 @@ struct MaamPlan {
   // Runs of all vectors of a strip, at most.
   int64_t MaxRuns() const { return VectorsOf(rows) + rows; }
 
-  // A worker's working memory: planes, then the panel.
+  // Of the transformed weights of a group of channels, and of the pixels under a vector of pooled ones.
+  int64_t PointChannels() const { return maam::PointChannels(lanes_); }
+  int64_t PointGroups() const { return (p.channels + PointChannels() - 1) / PointChannels(); }
+  int64_t PointWeights() const { return kPoints * p.inputs * PointChannels(); }
+  int64_t PointPixels() const { return kPoints * p.inputs * lanes_; }
+
+  // A worker's working memory: planes, then the panel, then transformed pixels.
   int64_t PlaneBytes() const { return RoundUp(p.inputs * kPool * plane * int64_t{sizeof(float)}, kCacheLine); }
   int64_t PanelOffset() const { return PlaneBytes(); }
-  int64_t WorkerBytes() const {
+  int64_t PointsOffset() const {
     return PanelOffset() + RoundUp(groups * kGroup * columns * int64_t{sizeof(float)}, kCacheLine);
+  }
+  int64_t WorkerBytes() const {
+    return PointsOffset() + RoundUp(VectorsOf(rows) * PointPixels() * int64_t{sizeof(float)}, kCacheLine);
   }
 
  private:
@@ -89,6 +107,15 @@ struct MaamPlan {
   bool by_rows_;  // each row begins with a vector of its own; otherwise vectors run on over the cells between rows
 
   friend class PlanBuilder;
+};
+
+// A call whose convolution weights are float32 all of them: those of a half type are replaced by copies.
+class SingleWeights {
+ public:
+  explicit SingleWeights(MaamInference* p);
+
+ private:
+  std::vector<std::vector<float>> copies_;
 };
 
 // Fills the plan's tables, in working memory of its own.
@@ -101,6 +128,7 @@ class PlanBuilder {
  private:
   void FoldReduction(float* weight, float* shift, MaamPlan* plan) const;
   void FoldBranch(int k, double mix, float* weight, float* shift) const;
+  bool FoldPoints(int k, double mix, float* points) const;
   void FillOffsets(int k, int64_t* offset) const;
   void FillVectors(CellVector* vector, CellRun* run) const;
 
@@ -108,6 +136,7 @@ class PlanBuilder {
   const Folded folded_;
   ScratchLayout layout_;
   int64_t branch_weight_[kMaxBranches], branch_shift_[kMaxBranches], branch_offset_[kMaxBranches];
+  int64_t branch_points_[kMaxBranches];
   int64_t weight_, shift_, vector_, run_;
 };
 

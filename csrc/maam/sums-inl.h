@@ -12,16 +12,7 @@ namespace maam_module {
 constexpr int kSumChannels = kRegisters == 32 ? 2 : 1;
 static_assert(kSumChannels <= SumsLayout::kMaxChannels && kMaxLanes % V::kLanes == 0);
 
-// The lanes that are pooled pixels of the strip, 0 or no pixel in the others; see StoreRuns.
-MAAM_INLINE V LoadRuns(const MaamPlan& plan, const CellVector& vector, int64_t count, const float* row) {
-  const CellRun* run = plan.run + vector.first_run;
-  if (vector.runs == 1 && run->count == V::kLanes) return Load(row + run->column);
-  float lanes[V::kLanes] = {};
-  for (int64_t i = 0; i < vector.runs && run[i].column < count; ++i) {
-    for (int64_t j = 0; j < run[i].count; ++j) lanes[run[i].lane + j] = row[run[i].column + j];
-  }
-  return Load(lanes);
-}
+// As LoadRuns, of bytes, and no pixel in the other lanes.
 MAAM_INLINE V LoadByteRuns(const MaamPlan& plan, const CellVector& vector, int64_t count, const uint8_t* row) {
   const CellRun* run = plan.run + vector.first_run;
   if (vector.runs == 1 && run->count == V::kLanes) return LoadBytes(row + run->column);

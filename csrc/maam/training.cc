@@ -61,7 +61,7 @@ ReduceTraining Reduction(const MaamTraining& p) {
   r.moving_variance = p.reduce.variance;
   r.eps = p.reduce.eps;
   r.momentum = p.momentum[p.branches];
-  r.f = p.f;
+  r.f = static_cast<float*>(p.f);
   r.z = p.z;
   r.mean = p.mean;
   r.rstd = p.rstd;

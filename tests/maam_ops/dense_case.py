@@ -7,19 +7,26 @@ import numpy as np
 from .native import EPSILON, Array, assert_close, launch
 
 
-class DenseCase:
-    """x, W, and b where there is one."""
+def rounding(dtype, values):
+    """What rounding a result to a half type may add."""
+    return 0 if dtype == "float32" else EPSILON[dtype] / 2 * np.abs(values)
 
-    def __init__(self, batch, inputs, outputs, *, bias=True, relu=False, offset=0, seed=0):
+
+class DenseCase:
+    """x, W, and b where there is one; y has the dtype of x."""
+
+    def __init__(self, batch, inputs, outputs, dtype="float32", *, weight_dtype=None, bias=True, relu=False, offset=0,
+                 seed=0):  # fmt: skip
         rng = np.random.default_rng([seed, batch, inputs, outputs])
-        self.relu, self.offset = relu, offset
-        self.x = Array(rng.standard_normal((batch, inputs)), "float32", offset)
-        self.weight = Array(rng.standard_normal((outputs, inputs)), "float32", offset)
-        self.bias = [Array(rng.standard_normal(outputs), "float32", offset)] if bias else []
+        self.relu, self.offset, self.dtype = relu, offset, dtype
+        parameters = weight_dtype or dtype
+        self.x = Array(rng.standard_normal((batch, inputs)), dtype, offset)
+        self.weight = Array(rng.standard_normal((outputs, inputs)), parameters, offset)
+        self.bias = [Array(rng.standard_normal(outputs), parameters, offset)] if bias else []
         self.result_shape = (batch, outputs)
 
     def run(self):
-        y = Array.poisoned(self.result_shape, "float32", self.offset)
+        y = Array.poisoned(self.result_shape, self.dtype, self.offset)
         launch("DenseForward", [Array([float(self.relu)], "float32"), self.x, self.weight, *self.bias], [y])
         return y
 
@@ -29,6 +36,7 @@ class DenseCase:
         y = x @ weight.T + bias
         magnitude = np.abs(x) @ np.abs(weight).T + np.abs(bias)
         bound = EPSILON["float32"] * (np.sqrt(x.shape[1]) / 4 + 8) * magnitude
+        bound = bound + rounding(self.dtype, y)
         assert_close(self.run().values, np.maximum(y, 0) if self.relu else y, bound, "y")
 
 

@@ -19,6 +19,27 @@ def test_sizes_around_blocks(isa, batch, inputs, outputs):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("weight_dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_halves_in_any_combination(isa, dtype, weight_dtype):
+    with capped(isa):
+        for batch in (1, 4, 5, 70):
+            DenseCase(batch, 333, 29, dtype, weight_dtype=weight_dtype, relu=batch == 4, offset=batch % 3).check()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("batch", [2, 9])
+def test_halves_are_float32_rounded_once(isa, dtype, batch):
+    half = DenseCase(batch, 5000, 30, dtype)
+    wide = DenseCase(batch, 5000, 30)
+    wide.x, wide.weight = (Array(a.values, "float32") for a in (half.x, half.weight))
+    wide.bias = [Array(half.bias[0].values, "float32")]
+    with capped(isa):
+        np.testing.assert_array_equal(half.run().data, Array(wide.run().values, dtype).data)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("inputs", [1023, 1024, 1025, 4095, 4097, 9000])
 def test_lengths_around_segments(isa, inputs):
     with capped(isa):
@@ -47,13 +68,14 @@ def test_same_bits_for_any_number_of_threads_and_any_run(isa):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_a_row_does_not_depend_on_its_batch(isa):
-    case = DenseCase(70, 5000, 7)
+@pytest.mark.parametrize("batch, rows", [(70, slice(64, 69)), (4, slice(2, 3))], ids=["many rows", "few rows"])
+def test_a_row_does_not_depend_on_those_beside_it(isa, batch, rows):
+    case = DenseCase(batch, 5000, 7)
     with capped(isa):
         whole = case.run().data
-        case.x = Array(case.x.values[66:67], "float32")
-        case.result_shape = (1, 7)
-        np.testing.assert_array_equal(case.run().data[0], whole[66])
+        case.x = Array(case.x.values[rows], "float32")
+        case.result_shape = (rows.stop - rows.start, 7)
+        np.testing.assert_array_equal(case.run().data, whole[rows])
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -81,7 +103,8 @@ def test_integers_are_exact_and_nan_stays_in_its_row(isa, batch):
     [
         (lambda c: setattr(c, "weight", Array(np.zeros((3, 9)), "float32")), r"weight: got shape 3x9 for x 2x10"),
         (lambda c: setattr(c, "bias", [Array(np.zeros(4), "float32")]), r"bias: got shape 4, expected 3 elements"),
-        (lambda c: setattr(c, "x", Array(np.zeros((2, 10)), "float16")), r"got dtype float16, expected float32"),
+        (lambda c: setattr(c, "x", Array(np.zeros((2, 10)), "float64")), r"x: got dtype float64, expected float32, "),
+        (lambda c: setattr(c, "dtype", "float16"), r"y: got dtype float16, expected float32"),
         (lambda c: setattr(c, "result_shape", (2, 4)), r"y: got shape 2x4, expected 6 elements"),
     ],
 )
