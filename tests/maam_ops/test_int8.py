@@ -33,17 +33,28 @@ def module_cell(case, impl):
     return MaamDeepInt8(step, branches, *tail, impl=impl)
 
 
+def run(cell, x):
+    """What a Cell gives, and the kernels that ran."""
+    results = []
+
+    def call():
+        results.append(cell(x))
+        return results
+
+    ran = kernels_run(call)
+    return results[0], ran
+
+
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("floats", [True, False])
 def test_dense(mode, impl, floats):
     case = DenseInt8Case(6, 300, 21, floats=floats)
     cell = dense_cell(case, impl)
     x = Tensor(case.x.data.reshape(2, 3, -1))
-    results = []
-    ran = kernels_run(lambda: results.append(cell(x)))
+    got, ran = run(cell, x)
     assert {name.split("/")[0] for name in ran} == ({"dense_int8"} if impl == "native" else set())
-    np.testing.assert_array_equal(results[0].asnumpy(), case.expected().reshape(2, 3, -1))
-    assert results[0].dtype == (ms.float32 if floats else ms.uint8)
+    np.testing.assert_array_equal(got.asnumpy(), case.expected().reshape(2, 3, -1))
+    assert got.dtype == (ms.float32 if floats else ms.uint8)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -60,11 +71,10 @@ def test_modules(mode, impl, case):
     values[0, 0, 0, :3] = np.nan, np.inf, -np.inf
     case.x = int8_case.Array(values, "float32")
     cell = module_cell(case, impl)
-    results = []
-    ran = kernels_run(lambda: results.append(cell(Tensor(values))))
+    got, ran = run(cell, Tensor(values))
     op = cell.choice.op
     assert {name.split("/")[0] for name in ran} == ({op} if impl == "native" else set())
-    np.testing.assert_array_equal(results[0].asnumpy(), case.expected())
+    np.testing.assert_array_equal(got.asnumpy(), case.expected())
 
 
 @pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16])
@@ -109,7 +119,9 @@ class TestErrors:
             cell(Tensor(np.zeros((2, 12), np.float32)))
         with pytest.raises(ValueError, match=r"x: got shape \(2, 10\), expected \(..., K\), K a multiple of 4"):
             cell(Tensor(np.zeros((2, 10), np.uint8)))
-        with pytest.raises(ValueError, match=r"weight: got shape \(1, 3, 16, 4\) .* expected \(1, 4, 16, 4\)"):
+        with pytest.raises(
+            ValueError, match=r"weight for x \(2, 16\): got shape \(1, 3, 16, 4\), expected \(1, 4, 16, 4\)"
+        ):
             cell(Tensor(np.zeros((2, 16), np.uint8)))
 
     @pytest.mark.parametrize("case", [MaamInt8Case((2, 3, 8, 8)), MaamDeepInt8Case((2, 3, 8, 8))])
@@ -129,5 +141,5 @@ class TestErrors:
             ms.grad(lambda x: cell(x).astype(ms.float32).sum())(Tensor(case.x.data)).asnumpy()
 
     def test_unknown_implementation(self):
-        with pytest.raises(ValueError, match="maam_ops.maam_int8: impl: got 'fast'"):
+        with pytest.raises(ValueError, match=r"maam_ops\.maam_int8: impl: got 'fast'"):
             module_cell(MaamInt8Case((1, 3, 4, 4)), "fast")
