@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from maam_ops import (
+    _compare_int8,
     _select,
     adam,
     agent_block,
@@ -31,7 +32,15 @@ from maam_ops.explain import kernels_run
 # Largest error allowed, relative to the largest magnitude of the tensor: both sides round, in different orders. None in
 # whole numbers.
 TOLERANCE = {ms.float64: 1e-12, ms.float32: 1e-5, ms.float16: 2e-3, ms.bfloat16: 1.6e-2}
-_NO_DOUBLE = (dense.OP, maam.OP, maam_deep.OP, maam_mix.OP, agent_block.OP, conv_block.OP)
+_NO_DOUBLE = (
+    dense.OP,
+    maam.OP,
+    maam_deep.OP,
+    maam_mix.OP,
+    agent_block.OP,
+    conv_block.OP,
+    *_compare_int8.OPERATORS,
+)
 _STEPS = 3  # of the optimizer
 _EPSILON = {ms.float64: 2.0**-52, ms.float32: 2.0**-23, ms.float16: 2.0**-10, ms.bfloat16: 2.0**-7}
 
@@ -279,6 +288,8 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _case(op: str, shape: tuple[int, ...], branches: int, channels: int, dtype: ms.Type) -> Report:
+    if op in _compare_int8.OPERATORS:
+        return compare(*_compare_int8.case(op, shape, branches, channels), grad=False)
     rng = np.random.default_rng(0)
     wide = ms.float64 if dtype == ms.float64 else ms.float32
 

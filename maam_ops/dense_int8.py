@@ -99,18 +99,14 @@ def _check(x, dtype, weight, weight_dtype, bias, bias_dtype, scale) -> bool:
     ):
         if got != expected:
             raise TypeError(f"maam_ops.{OP}: {name}: got dtype {got}, expected {expected}")
-    if len(x) < 1 or (x[-1] > 0 and x[-1] % _int8.QUAD) or x[-1] == 0 or x[-1] > _int8.MAX_DEPTH:
+    inputs = x[-1] if len(x) and x[-1] is not None else -1  # known at run time only
+    if len(x) < 1 or inputs == 0 or (inputs > 0 and (inputs % _int8.QUAD or inputs > _int8.MAX_DEPTH)):
         raise ValueError(
             f"maam_ops.{OP}: x: got shape {tuple(x)}, expected (..., K), K a multiple of 4 up to {_int8.MAX_DEPTH}"
         )
     if len(bias) != 1 or tuple(scale) != tuple(bias):
         raise ValueError(f"maam_ops.{OP}: bias and scale: got shapes {tuple(bias)} and {tuple(scale)}, expected (O,)")
-    expected = (-(-bias[0] // _int8.BLOCK), x[-1] // _int8.QUAD, _int8.BLOCK, _int8.QUAD)
-    if tuple(weight) != expected and x[-1] > 0:
-        raise ValueError(
-            f"maam_ops.{OP}: weight: got shape {tuple(weight)} for x {tuple(x)}, expected {expected} (see the "
-            "function's description; maam_ops.quantize packs weights)"
-        )
+    _int8.check_packed(OP, f"weight for x {tuple(x)}", weight, bias[0], inputs)
     return True
 
 

@@ -63,7 +63,8 @@ def reference(
         first, first_bias, first_scale, second, second_bias = branches[i]
         middle = first_bias.shape[0]
         z = _int8.convolve(q, first, middle, kernels[i], zero) + first_bias.astype(ms.float64)
-        m = _int8.requantise(z, first_scale)[:, :, :, :middle].astype(ms.float64)
+        # Packed second weights have a depth of whole quads of channels, and so have the bytes.
+        m = _int8.requantise(z, first_scale).astype(ms.float64)
         y = _int8.convolve(m, _plain(second), second_bias.shape[0], 3, 0.0)
         total = total + ops.maximum(_int8.max_pool(y) + second_bias.astype(ms.float64), 0.0)
     g = _int8.requantise(total, g_scale)[:, :, :, : g_scale.shape[0]]
@@ -199,7 +200,7 @@ def _check(x, dtype, step, branches, kernels, g_scale, weight, f_scale) -> bool:
         )
     second = (-(-channels // _int8.BLOCK), FREQUENCIES, -(-middle // _int8.QUAD) * 2, _int8.BLOCK)
     for i in range(len(branches)):
-        _int8.check_packed(OP, f"branch {i}: first weight", branches[i][0], middle, x[1] * kernels[i] ** 2)
+        _int8.check_packed(OP, f"branch {i}: first weight", branches[i][0], middle, (x[1] or -1) * kernels[i] ** 2)
         if tuple(branches[i][2]) != second:
             raise ValueError(
                 f"maam_ops.{OP}: branch {i}: second weight: got shape {tuple(branches[i][2])}, expected {second}"

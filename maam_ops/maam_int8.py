@@ -149,7 +149,7 @@ def _check(x, dtype, step, branches, kernels, g_scale, weight, f_scale) -> bool:
     _int8.check_images(OP, x, dtype, step)
     _int8.check_branches(OP, len(branches), kernels)
     for i in range(len(branches)):
-        _int8.check_packed(OP, f"branch {i}", branches[i][0], g_scale[0], x[1] * kernels[i] ** 2)
+        _int8.check_packed(OP, f"branch {i}", branches[i][0], g_scale[0], (x[1] or -1) * kernels[i] ** 2)
     _int8.check_packed(OP, "weight", weight, f_scale[0], g_scale[0])
     return True
 

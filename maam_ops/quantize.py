@@ -51,13 +51,12 @@ class QuantizedClassifier(nn.Cell):
 
     def __init__(self, module: nn.Cell, layers: Sequence[DenseInt8], rule: str) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.flatten = module, nn.Flatten()
         self.classifier = nn.CellList(list(layers))
         self.rule, self.losses = rule, {}
 
     def construct(self, x):
-        f = self.module(x)
-        y = f.reshape(f.shape[0], -1) if f.shape[0] >= 0 else f.reshape(-1, f.shape[1] * f.shape[2] * f.shape[3])
+        y = self.flatten(self.module(x))
         for layer in self.classifier:
             y = layer(y)
         return y

@@ -60,7 +60,7 @@ class Table:
 
     def find(self, op: str, shape: Sequence[int], training: bool | None) -> Row | None:
         """The row of a call; None where none was measured, or a size is known at run time only."""
-        if any(extent < 0 for extent in shape):
+        if any(extent is None or extent < 0 for extent in shape):
             return None
         call = BOTH if training is None else TRAINING if training else INFERENCE
         wanted = (op, size_of(shape), call)

@@ -88,9 +88,7 @@ MAAM_INLINE I16 Load(const int16_t* p) {
   std::memcpy(&x.v, p, sizeof x.v);
   return x;
 }
-MAAM_INLINE I16 LoadWide(const uint8_t* p) {
-  return {I16::Vector{p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]}};
-}
+MAAM_INLINE I16 LoadWide(const uint8_t* p) { return {I16::Vector{p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]}}; }
 MAAM_INLINE void Store(int16_t* p, I16 x) { std::memcpy(p, &x.v, sizeof x.v); }
 MAAM_INLINE I16 Add(I16 a, I16 b) { return {a.v + b.v}; }
 MAAM_INLINE I16 Sub(I16 a, I16 b) { return {a.v - b.v}; }

@@ -34,7 +34,6 @@ struct Tasks {
 
 constexpr int64_t kPackedBytes = kInt8Rows * kInt8Stride;
 
-
 }  // namespace
 
 Isa DenseInt8Isa() { return ChooseVariant("dense_int8").isa; }
@@ -57,8 +56,7 @@ void RunDenseInt8(const DenseInt8& p) {
   ParallelForWorkers(workers, tasks.Count(), [&](int64_t worker, int64_t task) {
     const int64_t begin = task / tasks.ranges * kInt8Segment;
     const int64_t first = task % tasks.ranges * tasks.blocks;
-    add(p,
-        {begin, std::min(kInt8Segment, p.inputs - begin), first, std::min(OutputBlocks(p), first + tasks.blocks)},
+    add(p, {begin, std::min(kInt8Segment, p.inputs - begin), first, std::min(OutputBlocks(p), first + tasks.blocks)},
         packed + worker * kPackedBytes, sums + worker * sums_of_worker);
   });
   const int64_t rows = std::max<int64_t>(1, kFinishSums / (SumStride(p) * workers));

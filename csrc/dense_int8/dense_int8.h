@@ -1,6 +1,7 @@
 // Dense layer on bytes, Eq. 4 to 8 of the MAAM paper: with integers z = x W^T + b,
 //
-//     y = min(round(max(z, 0) * scale), 127)    as bytes, for a layer with ReLU        or        y = z * scale    in float32
+//     y = min(round(max(z, 0) * scale), 127)    as bytes, for a layer with ReLU        or        y = z * scale    in
+//     float32
 //
 // scale: one float32 for each output. round: to nearest, ties to even. z is exact, so that every instruction set and
 // any number of threads give the same bits.

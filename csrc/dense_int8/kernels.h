@@ -28,7 +28,8 @@ struct DenseInt8Segment {
 using DenseInt8SegmentKernel = void(const DenseInt8& p, const DenseInt8Segment& s, uint8_t* packed, int32_t* sums);
 
 // Rows [begin, end) of y from the sums of all workers, which lie one behind the other.
-using DenseInt8FinishKernel = void(const DenseInt8& p, const int32_t* sums, int64_t workers, int64_t begin, int64_t end);
+using DenseInt8FinishKernel = void(const DenseInt8& p, const int32_t* sums, int64_t workers, int64_t begin,
+                                   int64_t end);
 
 namespace dense_int8_kernels {
 using dense_int8 = DenseInt8SegmentKernel;

@@ -1,8 +1,8 @@
 // MindSpore's entry point: checks, the call, and shape and dtype inference for graphs with dynamic shapes.
+#include "maam_int8/aot.h"
 #include "core/error.h"
 #include "core/trace.h"
 #include "maam_deep_int8/plan.h"
-#include "maam_int8/aot.h"
 
 namespace maam {
 namespace {
@@ -21,8 +21,8 @@ const int32_t* Second(const AotCall& call, const char* op, int i, const std::str
 }  // namespace
 }  // namespace maam
 
-// x, input (1 / step, zero), kernels; of each branch weight, bias and scale of the first convolution, weight and bias of
-// the second; scale, weight, bias and scale of the 1x1 convolution -> F
+// x, input (1 / step, zero), kernels; of each branch weight, bias and scale of the first convolution, weight and bias
+// of the second; scale, weight, bias and scale of the 1x1 convolution -> F
 MAAM_AOT_WITH_INTEGERS(MaamDeepInt8) {
   const char* const op = "MaamDeepInt8";
   const maam::Int8Call args(call, op);

@@ -21,8 +21,9 @@ static void FirstConvolution(const DeepInt8Plan& plan, const Strip& s, int k, co
                 patches + (r * columns + c) * bytes);
     }
   }
-  const RowsInt8 conv{patches, bytes, bytes, p.first[k].weight, plan.first_bias[k], plan.first_scale[k],
-                      RoundUp(p.middle, kQuad), plan.middle};
+  const RowsInt8 conv{
+      patches,    bytes, bytes, p.first[k].weight, plan.first_bias[k], plan.first_scale[k], RoundUp(p.middle, kQuad),
+      plan.middle};
   conv.Run(rows * columns, map);
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t y = 4 * s.top - 1 + r;
@@ -58,8 +59,14 @@ static void Reduce(const DeepInt8Plan& plan, const Strip& s, const int32_t* sums
   for (int64_t r = 0; r < 2 * s.rows; ++r) {
     const int64_t y = 2 * s.top + r;
     if (y >= plan.pooled_height) break;
-    const RowsInt8 reduce{panel + r * 2 * s.columns * plan.channels, plan.channels, RoundUp(p.channels, kQuad),
-                          p.reduce.weight, plan.reduce_bias, plan.reduce_scale, width, width};
+    const RowsInt8 reduce{panel + r * 2 * s.columns * plan.channels,
+                          plan.channels,
+                          RoundUp(p.channels, kQuad),
+                          p.reduce.weight,
+                          plan.reduce_bias,
+                          plan.reduce_scale,
+                          width,
+                          width};
     reduce.Run(count, p.f + ((s.image * plan.pooled_height + y) * plan.pooled_width + left) * width);
   }
 }
@@ -77,7 +84,8 @@ void MAAM_VARIANT(maam_deep_int8)(const DeepInt8Plan& plan, int64_t index, char*
   int32_t* product = reinterpret_cast<int32_t*>(scratch + plan.product);
   int32_t* sums = reinterpret_cast<int32_t*>(scratch + plan.sums);
   const int64_t border = plan.strips.border;
-  const ImageBytes image{p.x + s.image * p.inputs * p.height * p.width, p.inputs, p.height, p.width, p.per_step, p.zero};
+  const ImageBytes image{
+      p.x + s.image * p.inputs * p.height * p.width, p.inputs, p.height, p.width, p.per_step, p.zero};
   image.Stage(4 * s.top - 1 - border, 4 * s.left - 1 - border, 4 * s.rows + 2 + 2 * border, plan.ImageStride(),
               bytes(plan.image));
   const int64_t blocks = plan.channels / kOutputBlock;

@@ -25,7 +25,8 @@ void Int8Call::Input(float* per_step, float* zero) const {
   call_.ExpectSize(1, "input", 2);
   const float* values = static_cast<const float*>(call_[1].data);
   if (!(values[0] > 0 && values[0] < 1e30f)) Fail(op_, "1 / step", std::to_string(values[0]), "a positive number");
-  if (!(values[1] >= 0 && values[1] <= kMaxActivation) || values[1] != static_cast<float>(static_cast<int>(values[1]))) {
+  if (!(values[1] >= 0 && values[1] <= kMaxActivation) ||
+      values[1] != static_cast<float>(static_cast<int>(values[1]))) {
     Fail(op_, "zero", std::to_string(values[1]), "a whole number from 0 to 127");
   }
   *per_step = values[0];

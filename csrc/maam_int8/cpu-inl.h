@@ -75,8 +75,14 @@ void MAAM_VARIANT(maam_int8)(const MaamInt8Plan& plan, int64_t image, int64_t ro
   for (; block + kBlocks <= blocks; block += kBlocks) FillPanel<kBlocks>(plan, block, pixels, scratch, panel);
   for (; block < blocks; ++block) FillPanel<1>(plan, block, pixels, scratch, panel);
   const int64_t width = RoundUp(p.outputs, kQuad);
-  const RowsInt8 reduce{panel, plan.PanelStride(), RoundUp(p.channels, kQuad), p.reduce.weight, plan.reduce_bias,
-                        plan.reduce_scale, width, width};
+  const RowsInt8 reduce{panel,
+                        plan.PanelStride(),
+                        RoundUp(p.channels, kQuad),
+                        p.reduce.weight,
+                        plan.reduce_bias,
+                        plan.reduce_scale,
+                        width,
+                        width};
   const int64_t pixel = (image * plan.pooled_height + row) * plan.pooled_width;
   reduce.Run(pixels, p.f + pixel * width);
 }

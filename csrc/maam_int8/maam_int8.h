@@ -6,9 +6,9 @@
 //     G   = min(round(sum_i max(z_i, 0) * scale), 127)                    bytes
 //     F   = min(round(max(conv1x1(G) + b, 0) * scale'), 127)              bytes, channels last
 //
-// Normalisations, softmax(alpha) and the correction for `zero` are part of the weights and biases, which are integers of
-// one unit for all branches of a channel, so that the branches' sums can be added as they are. Rounding is to nearest,
-// ties to even. Every instruction set and any number of threads give the same bits.
+// Normalisations, softmax(alpha) and the correction for `zero` are part of the weights and biases, which are integers
+// of one unit for all branches of a channel, so that the branches' sums can be added as they are. Rounding is to
+// nearest, ties to even. Every instruction set and any number of threads give the same bits.
 #pragma once
 
 #include <cstdint>

@@ -21,7 +21,8 @@ MaamInt8Plan::MaamInt8Plan(const MaamInt8& problem, int threads)
   std::fill_n(patches, kKernelSizes, int64_t{0});
   for (int k = 0; k < p.branches; ++k) {
     int64_t& at = patches[p.branch[k].kernel / 2];
-    if (at == 0) at = layout.Take(rows * pooled_width * kWindow * PatchBytes(p.inputs, p.branch[k].kernel) + kCopyBytes);
+    if (at == 0)
+      at = layout.Take(rows * pooled_width * kWindow * PatchBytes(p.inputs, p.branch[k].kernel) + kCopyBytes);
   }
   panel = layout.Take(rows * pooled_width * PanelStride());
   total = layout.Total();

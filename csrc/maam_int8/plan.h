@@ -6,10 +6,10 @@
 
 namespace maam {
 
-constexpr int64_t kWindow = 4;        // pixels that one pooled pixel takes in
-constexpr int64_t kCopyBytes = 16;    // taps are copied so many bytes at a time, and so many may be written too much
-constexpr int64_t kKernelSizes = 4;   // 1, 3, 5, 7
-constexpr int64_t kInt8Strip = 64;    // pooled pixels
+constexpr int64_t kWindow = 4;       // pixels that one pooled pixel takes in
+constexpr int64_t kCopyBytes = 16;   // taps are copied so many bytes at a time, and so many may be written too much
+constexpr int64_t kKernelSizes = 4;  // 1, 3, 5, 7
+constexpr int64_t kInt8Strip = 64;   // pooled pixels
 
 inline int64_t PatchBytes(int64_t inputs, int64_t kernel) { return RoundUp(inputs * kernel * kernel, kQuad); }
 inline int64_t BlocksOf(int64_t outputs) { return (outputs + kOutputBlock - 1) / kOutputBlock; }
@@ -36,8 +36,8 @@ struct MaamInt8Plan {
   const int32_t* reduce_bias;
   const float* reduce_scale;
 
-  // A worker's working memory, by offsets into it: the image in bytes, channels last; for each kernel size what its taps
-  // read at each pixel; G.
+  // A worker's working memory, by offsets into it: the image in bytes, channels last; for each kernel size what its
+  // taps read at each pixel; G.
   int64_t image, patches[kKernelSizes], panel, total;
 
   MaamInt8Plan(const MaamInt8& problem, int threads);

@@ -26,8 +26,8 @@ struct ImageBytes {
     }
   }
 
-  // Rows from pixel (top, left) of the image on, `stride` bytes each: (rows, columns, input channels), `zero` around the
-  // image.
+  // Rows from pixel (top, left) of the image on, `stride` bytes each: (rows, columns, input channels), `zero` around
+  // the image.
   MAAM_MEMBER void Stage(int64_t top, int64_t left, int64_t rows, int64_t stride, uint8_t* to) const {
     const int64_t begin = left < 0 ? 0 : left;
     const int64_t end = left + stride / inputs < width ? left + stride / inputs : width;
@@ -42,8 +42,8 @@ struct ImageBytes {
   }
 };
 
-// What the taps of one pixel read, rows side by side, channels last. Each copy may write up to kCopyBytes too much, into
-// what the next one writes.
+// What the taps of one pixel read, rows side by side, channels last. Each copy may write up to kCopyBytes too much,
+// into what the next one writes.
 MAAM_INLINE void CopyPatch(const uint8_t* from, int64_t stride, int64_t kernel, int64_t inputs, uint8_t* to) {
   const int64_t bytes = kernel * inputs;
   for (int64_t row = 0; row < kernel; ++row, from += stride, to += bytes) {

@@ -377,6 +377,17 @@ class ModelInference(_Model):
 
 
 @dataclass(frozen=True)
+class ModelInferenceInt8(ModelInference):
+    """As :class:`ModelInference`, on bytes, calibrated on images of the same kind"""
+
+    tolerance: ClassVar = {"": 2e-1}
+
+    def inputs(self) -> Arrays:
+        images = np.random.default_rng(0).random((64, 3, 32, 32), dtype=np.float32)
+        return {**super().inputs(), "calibration": images}
+
+
+@dataclass(frozen=True)
 class ModelStep(_Model):
     """images, labels -> loss; checked: loss, logits, and every gradient as Adam's first moment holds it"""
 

@@ -277,7 +277,32 @@ def _deep_model() -> list[Benchmark]:
     ]
 
 
-SUITE: tuple[Benchmark, ...] = (*_aggregate(), *_reduce(), *_aggregate_reduce(), *_dense(), *_model(), *_deep_model())
+def _int8_model() -> list[Benchmark]:
+    """Classifiers on bytes beside the same in float32; the goals are against other engines, see `--peers`."""
+    return [
+        Benchmark(
+            f"int8 {preset} {batch}",
+            "int8 models",
+            cases.ModelInferenceInt8(batch, preset),
+            (SpeedUp(f"{preset} int8, faster than fused float32", slow="fused model", fast="int8 model"),),
+            "int8 model",
+            truth="fused model",
+            quick=batch == 64,
+        )
+        for preset in ("authors", "deep")
+        for batch in (1, 64)
+    ]
+
+
+SUITE: tuple[Benchmark, ...] = (
+    *_aggregate(),
+    *_reduce(),
+    *_aggregate_reduce(),
+    *_dense(),
+    *_model(),
+    *_deep_model(),
+    *_int8_model(),
+)
 
 
 def select(profile: Profile, only: Sequence[str] = ()) -> list[Benchmark]:

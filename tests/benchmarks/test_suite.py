@@ -77,6 +77,14 @@ def test_model_sides_agree_and_know_their_kernels():
 
 
 @native
+def test_the_int8_side_is_within_its_tolerance():
+    case = cases.ModelInferenceInt8(2)
+    with Crew(threads=2) as crew:
+        race = Race(crew, case, ["int8 model", "fused model"], truth="fused model")
+        assert 0 < race.loaded["int8 model"]["error"] <= case.tolerance[""]
+
+
+@native
 def test_pytest_door_and_report_of_its_json(tmp_path):
     command = [sys.executable, "-m", "pytest", str(ROOT / "benchmarks"), "-q", "-p", "no:cacheprovider"]
     command += ["--benchmark-only", f"--benchmark-json={tmp_path / 'x.json'}", "--report", str(tmp_path / "report")]

@@ -71,6 +71,22 @@ def test_train_resume_and_eval(tmp_path: Path) -> None:
     assert (run / CHECKPOINT_NAME).read_bytes() == bytes(damaged)
 
 
+def test_eval_on_bytes_stands_beside_float32(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ["--set", "channels=4", "--set", "hidden=16"]
+    assert maam("train", *small, *FEW, "--epochs", 1, "--out", run).exit_code == 0
+    result = maam("eval", run, "--test-images", 40, "--int8")
+    assert result.exit_code == 0, result.output
+    lines = dict(line.split("  ", 1) for line in result.stdout.splitlines())
+    before, after = map(float, lines["loss"].split())
+    assert before != after and abs(before - after) < 0.05 * before
+    assert lines["calibration"].split()[0] == "rule" and len(lines["accuracy"].split()) == 2
+
+    assert maam("train", *TINY, *FEW, "--epochs", 1, "--out", tmp_path / "other").exit_code == 0
+    refused = one_line_error(maam("eval", tmp_path / "other", "--test-images", 40, "--int8"))
+    assert "branch 0 has pooling (4, 4), not 2x2 with stride 2" in refused and "float32" in refused
+
+
 def test_compare_passes_on_a_tiny_model_and_fails_on_an_unreachable_limit() -> None:
     result = maam("compare", *TINY, *FEW, "--epochs", 1, "--min-accuracy", 1.0)
     assert result.exit_code == 1, result.output

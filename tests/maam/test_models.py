@@ -8,6 +8,7 @@ import pytest
 from mindspore import Tensor, nn
 
 import maam
+from maam.errors import MaamError
 from maam.models import MaamConfig
 from maam_ops.explain import kernels_run
 
@@ -203,3 +204,26 @@ def test_config_reports_its_geometry() -> None:
     assert config.branch_sizes == (16, 8, 11)
     assert config.grid == 8
     assert config.features == 128 * 64
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        ("cnn-small", "expected a MAAM classifier"),
+        ("no-attention", "without attention or reduction"),
+        ("multi-scale", r"branch 0 .* run this classifier in float32"),
+    ],
+)
+def test_what_cannot_run_on_bytes_is_refused(preset: str, message: str) -> None:
+    with pytest.raises(MaamError, match=message):
+        maam.quantize(maam.create_model(preset, impl="reference"), np.zeros((1, 3, 32, 32), np.float32))
+
+
+@pytest.mark.parametrize("impl", ["reference", "auto"])
+def test_both_forms_of_a_classifier_are_quantised_alike(pynative: None, impl: str) -> None:
+    ms.set_seed(0)
+    net = maam.create_model("deep", impl=impl, channels=(4, 6), hidden=8, image_size=8)
+    images = np.random.default_rng(0).random((8, 3, 8, 8), np.float32)
+    logits = maam.quantize(net.set_train(False), images, rule="max")(Tensor(images)).asnumpy()
+    expected = net(Tensor(images)).asnumpy()
+    assert np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()

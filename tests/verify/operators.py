@@ -21,6 +21,7 @@ from tests.maam_ops.aggregate_case import AggregateCase
 from tests.maam_ops.conv_block_case import ConvBlockCase
 from tests.maam_ops.cross_entropy_case import CrossEntropyCase
 from tests.maam_ops.dense_case import DenseCase, DenseGradientCase
+from tests.maam_ops.int8_case import MaamDeepInt8Case, MaamInt8Case
 from tests.maam_ops.maam_case import EPS, MaamCase, conv_same
 from tests.maam_ops.maam_deep_case import MAX_BOUND, MaamDeepCase
 from tests.maam_ops.maam_mix_case import MaamMixCase
@@ -28,6 +29,7 @@ from tests.maam_ops.maam_training_case import BatchNorm, MaamTrainingCase, first
 from tests.maam_ops.native import Array, assert_close
 from tests.maam_ops.reduce_case import ReduceCase
 
+from . import int8_draw
 from .draw import Draw
 
 # Distance from a tie, or from 0, that no rounding bridges.
@@ -367,6 +369,30 @@ OPERATORS = (
         _conv_block,
         lambda _: ConvBlockCase((2, 5, 9, 10), channels=32, residual=True, offset=1),
         lambda _: ConvBlockCase((5, 3, 34, 30), pool=True, offset=3),
+    ),
+    Operator(
+        "dense_int8",
+        "dense_int8",
+        ("int8",),
+        int8_draw.dense,
+        lambda _: int8_draw.DenseInt8Both(13, 333, 10, offset=1),
+        lambda _: int8_draw.DenseInt8Both(20, 9001, 70),
+    ),
+    Operator(
+        "maam_int8",
+        "maam_int8",
+        ("int8",),
+        int8_draw.maam,
+        lambda _: MaamInt8Case((3, 3, 17, 18), offset=1),
+        lambda _: MaamInt8Case((5, 3, 34, 30), offset=3),
+    ),
+    Operator(
+        "maam_deep_int8",
+        "maam_deep_int8",
+        ("int8",),
+        int8_draw.maam_deep,
+        lambda _: MaamDeepInt8Case((3, 3, 17, 18), offset=1),
+        lambda _: MaamDeepInt8Case((5, 3, 34, 30), offset=3),
     ),
 )
 

@@ -43,12 +43,14 @@ def prepare(case: Case, inputs: Arrays, *, fused: bool, graph_kernel: bool = Fal
     return replace(prepared, facts={**prepared.facts, "first_call_ms": first_call_ms})
 
 
-def prepare_int8(case: cases.StoredInference, inputs: Arrays) -> Prepared:
+def prepare_int8(case: cases.ModelInference, inputs: Arrays) -> Prepared:
     """The same classifier on bytes, calibrated on the case's calibration images."""
     mindspore.configure(graph_kernel=False)
+    ms.set_seed(0)
     net = create_model(case.preset, impl="native")
     for parameter in net.get_parameters():
-        parameter.set_data(Tensor(inputs[parameter.name]))
+        if parameter.name in inputs:
+            parameter.set_data(Tensor(inputs[parameter.name]))
     return _inference(quantize(net, inputs["calibration"], impl="native"), Tensor(inputs["images"]))
 
 
