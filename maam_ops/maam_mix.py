@@ -270,7 +270,7 @@ def _inference_gradients(x, eps, alpha, branches, dg):
     for i in range(len(branches)):
         by = values[i].astype(ms.float32)
         agent = agent_of(x, branches[i], by)[0]
-        dots = dots + ((agent * dg).sum().reshape(1),)
+        dots = (*dots, (agent * dg).sum().reshape(1))
         by_x, by_operands = _branch_gradients(x, branches[i], by, agent, weights[i] * dg)
         dx = dx + by_x
         gradients = gradients + by_operands
