@@ -242,9 +242,7 @@ def _native_ops(residual):
     )  # fmt: skip
     inference = _native.custom_op("ConvBlockInference", arguments, ["a"], bprop)
     saved = ["z", "pooled", "statistics"]
-    backward = _native.custom_op(
-        "ConvBlockBackward", [*block, *saved, "da"], ["dweight", "dgamma", "dbeta", "dx"]
-    )
+    backward = _native.custom_op("ConvBlockBackward", [*block, *saved, "da"], ["dweight", "dgamma", "dbeta", "dx"])
     bprop = _native.bprop_of(
         arguments,
         f"gradients(backward, {', '.join(block)}, out, dout[0]){' + (dout[0],)' if residual else ''}",
@@ -256,8 +254,6 @@ def _native_ops(residual):
 
 
 _INFERENCE, _FORWARD = _native_ops(False) if _native.missing_reason(_SYMBOLS) is None else (None, None)
-_RESIDUAL_INFERENCE, _RESIDUAL_FORWARD = (
-    _native_ops(True) if _native.missing_reason(_SYMBOLS) is None else (None, None)
-)
+_RESIDUAL_INFERENCE, _RESIDUAL_FORWARD = _native_ops(True) if _native.missing_reason(_SYMBOLS) is None else (None, None)
 
 _select.register(OP, _SYMBOLS)

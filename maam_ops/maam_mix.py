@@ -179,13 +179,12 @@ class FusedMix(FusedCell):
             result = _run_native(x, self.alpha, operands, self.training, self._momentum, self._eps)
             return self._keep_statistics(*result) if self.training else result
         weights = ops.softmax(self.alpha.reshape(-1), 0)
-        g = None
-        i = 0
+        agents = []
         for branch in self.branches:
-            agent = branch(x)
-            weighted = weights[i].astype(agent.dtype) * agent
-            g = weighted if i == 0 else g + weighted
-            i += 1
+            agents.append(branch(x))
+        g = weights[0].astype(agents[0].dtype) * agents[0]
+        for i in range(1, len(agents)):
+            g = g + weights[i].astype(agents[i].dtype) * agents[i]
         return g
 
     def _keep_statistics(self, g, statistics):

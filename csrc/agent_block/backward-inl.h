@@ -34,7 +34,7 @@ static void StoreFirstGradient(const BlockPlan& plan, const Strip& s, const floa
   }
 }
 
-static void BackwardStrip(const BlockPlan& plan, const Strip& s, const Memory& m, float* weight_sums,
+static void BackwardStrip(const BlockPlan& plan, const Strip& s, const Memory& m, bool adds, float* weight_sums,
                           float* taps_sums) {
   const Strips& t = plan.strips;
   StagePatch(t, s, plan.p.x, m.patch);
@@ -43,7 +43,7 @@ static void BackwardStrip(const BlockPlan& plan, const Strip& s, const Memory& m
   FillGradient(plan, s, m.gradient);
   for (int64_t c = 0; c < plan.channels; c += kPanelColumns) {
     TransformGradient(plan, s, m.gradient, c, m.product);
-    AddWeightSums(plan, s.Tiles(), m.input, m.product, weight_sums + c * kFrequencies * t.middle);
+    AddWeightSums(plan, adds, s.Tiles(), m.input, m.product, weight_sums + c * kFrequencies * t.middle);
   }
   TransformInput(t, s, m.gradient + (plan.GradientStride() + 1) * V::kLanes, plan.GradientRows(), plan.GradientStride(),
                  plan.channels, m.product, m.input);
@@ -67,10 +67,9 @@ void MAAM_VARIANT(agent_block_backward)(const BlockPlan& plan, int64_t group, ch
   const Memory m(plan, scratch);
   float* weight_sums = plan.weight_sums + group * plan.WeightSums();
   float* taps_sums = plan.taps_sums + group * (plan.first.taps + 1) * plan.strips.middle;
-  ZeroFloats(weight_sums, plan.WeightSums());
   ZeroFloats(taps_sums, (plan.first.taps + 1) * plan.strips.middle);
   for (int64_t i = plan.GroupBegin(group); i < plan.GroupBegin(group + 1); ++i) {
-    BackwardStrip(plan, StripAt(plan.strips, i), m, weight_sums, taps_sums);
+    BackwardStrip(plan, StripAt(plan.strips, i), m, i > plan.GroupBegin(group), weight_sums, taps_sums);
   }
 }
 

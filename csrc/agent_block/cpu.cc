@@ -74,7 +74,8 @@ void JoinMoments(const BlockPlan& plan) {
 }
 
 // Of a few taps the moments of the patches themselves are the shorter way to those of z1 = W1 patch: mean and variance
-// are w . m and w . Cov w, and sum x^1 patch = n rstd Cov w (maam/training.h). Measured at 27 taps: a twelfth of the step.
+// are w . m and w . Cov w, and sum x^1 patch = n rstd Cov w (maam/training.h). At 27 taps that is a tenth of the
+// forward's time.
 constexpr int64_t kMaxPatchTaps = 75;
 
 MaamInference PatchesOf(const AgentBlock& p) {

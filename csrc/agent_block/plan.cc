@@ -26,7 +26,7 @@ BlockPlan::BlockPlan(const AgentBlock& problem, const AgentBlockSaved& with, int
   // The first convolution takes strips one by one.
   bundle = 1;
   strips.tiles = RoundUp(strips.rows * strips.columns, kBlockTiles);
-  groups = std::clamp<int64_t>(strips.Count(), 1, kMaxGroups);
+  groups = Groups();
 
   ScratchLayout layout;
   bordered = layout.Take(BorderedSize() * kFloat);

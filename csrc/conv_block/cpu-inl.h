@@ -164,7 +164,7 @@ MAAM_INLINE const float* ProductAt(const float* product, int64_t tile, int v) {
   return product + (tile * kPanelVectors + v) * kFrequencies * V::kLanes;
 }
 
-static void BackwardBundle(const ConvPlan& plan, int64_t bundle, const Memory& m, float* weight_sums) {
+static void BackwardBundle(const ConvPlan& plan, int64_t bundle, const Memory& m, bool adds, float* weight_sums) {
   const Strips& t = plan.strips;
   const int64_t tiles = TransformBundle(plan, bundle, m);
   ForStrips(plan, bundle,
@@ -173,7 +173,7 @@ static void BackwardBundle(const ConvPlan& plan, int64_t bundle, const Memory& m
     ForStrips(plan, bundle, [&](const Strip& s, int64_t tile, int64_t i) {
       TransformGradient(plan, s, m.gradient + i * plan.GradientSize(), c, m.product + tile * kPanelColumns);
     });
-    AddWeightSums(plan, tiles, m.input, m.product, weight_sums + c * kFrequencies * t.middle);
+    AddWeightSums(plan, adds, tiles, m.input, m.product, weight_sums + c * kFrequencies * t.middle);
   }
   ForStrips(plan, bundle, [&](const Strip& s, int64_t tile, int64_t i) {
     TransformInput(t, s, m.gradient + i * plan.GradientSize() + (plan.GradientStride() + 1) * V::kLanes,
@@ -254,9 +254,8 @@ void MAAM_VARIANT(conv_block_backward)(const ConvPlan& plan, int64_t group, char
   using namespace MAAM_ISA::conv_block;
   const Memory m(plan, scratch);
   float* weight_sums = plan.weight_sums + group * plan.WeightSums();
-  ZeroFloats(weight_sums, plan.WeightSums());
   for (int64_t i = plan.GroupBegin(group); i < plan.GroupBegin(group + 1); ++i) {
-    BackwardBundle(plan, i, m, weight_sums);
+    BackwardBundle(plan, i, m, i > plan.GroupBegin(group), weight_sums);
   }
 }
 

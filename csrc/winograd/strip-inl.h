@@ -1,5 +1,5 @@
-// The steps by which a strip goes through a 3 x 3 convolution by F(4x4, 3x3), channels last, so that channels are lanes.
-// Compiled for each instruction set, see core/simd.h.
+// The steps by which a strip goes through a 3 x 3 convolution by F(4x4, 3x3), channels last, so that channels are
+// lanes. Compiled for each instruction set, see core/simd.h.
 #pragma once
 
 #include "core/panel-inl.h"
@@ -68,10 +68,12 @@ static void MultiplyPanel(const Strips& t, int64_t tiles, float* input, int64_t 
 #pragma GCC unroll 2
         for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = Set(0.0f);
       }
+      const float* rows = input + tile * channels;
+      const float* next = rows + t.FrequencyStride(channels);  // too short a stretch for the hardware to foresee
       if (tile == 0) {
-        PanelProduct<true>(input, channels, offset, depth, weight, sum);
+        PanelProduct<true>(rows, channels, offset, depth, weight, sum, next);
       } else {
-        PanelProduct<false>(input + tile * channels, channels, offset, depth, weight, sum);
+        PanelProduct<false>(rows, channels, offset, depth, weight, sum, next);
       }
       float* to = product + (tile * kPanelVectors * kFrequencies + f) * F32::kLanes;
 #pragma GCC unroll 8

@@ -207,10 +207,10 @@ static void TransformGradient(const WinogradTraining& plan, const Strip& s, cons
   }
 }
 
-// sums (frequencies, middle, panel) += (B^T a B)^T (A dZ A^T), summed over `tiles` tiles.
+// sums (frequencies, middle, panel) = or, if it adds, += (B^T a B)^T (A dZ A^T), summed over `tiles` tiles.
 // Not inlined: its callers need the registers that its innermost loop counts in.
-static __attribute__((noinline)) void AddWeightSums(const WinogradTraining& plan, int64_t tiles, const float* input, const float* gradient,
-                          float* sums) {
+static __attribute__((noinline)) void AddWeightSums(const WinogradTraining& plan, bool adds, int64_t tiles,
+                                                    const float* input, const float* gradient, float* sums) {
   const int64_t middle = plan.strips.middle;
   const auto offset = [middle](int64_t tile) { return tile * middle; };
   for (int64_t f = 0; f < kFrequencies; ++f) {
@@ -222,9 +222,11 @@ static __attribute__((noinline)) void AddWeightSums(const WinogradTraining& plan
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-        for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = Load(to + r * kPanelColumns + v * V::kLanes);
+        for (int v = 0; v < kPanelVectors; ++v) {
+          sum[r][v] = adds ? Load(to + r * kPanelColumns + v * V::kLanes) : Set(0.0f);
+        }
       }
-      Prefetch(to + kRows * kPanelColumns, kRows * kPanelColumns * int64_t{sizeof(float)});
+      for (int r = 0; r < kRows; ++r) __builtin_prefetch(to + (kRows + r) * kPanelColumns, 1, 3);
       PanelProduct<false>(input + f * plan.strips.FrequencyStride(middle) + i, 1, offset, tiles, panel, sum);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {

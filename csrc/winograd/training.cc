@@ -23,9 +23,13 @@ void WinogradTraining::Cut(int64_t batch, int64_t height, int64_t width, int64_t
   strips.Cut(most, 1);
   bundle = std::clamp<int64_t>(most / (strips.rows * strips.columns), 1, std::max<int64_t>(1, strips.Count()));
   strips.tiles = RoundUp(bundle * strips.rows * strips.columns, kBlockTiles);
-  groups = std::clamp<int64_t>(Bundles(), 1, kMaxGroups);
+  groups = Groups();
   result_height = pools ? height / 2 : height;
   result_width = pools ? width / 2 : width;
+}
+
+int64_t WinogradTraining::Groups() const {
+  return std::clamp<int64_t>(Bundles(), 1, WeightSums() > kManyWeightSums ? kFewGroups : kMaxGroups);
 }
 
 void FillNorm(const BlockNorm& norm, const double* statistics, int64_t count, int64_t padded, BatchNormVectors* to) {

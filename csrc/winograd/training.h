@@ -24,6 +24,9 @@ constexpr int64_t kChannelBlock = 32;
 // Sums over pixels that go through all images are taken by groups of strips, whose number and order do not depend on
 // the threads.
 constexpr int64_t kMaxGroups = 8;
+// So many sums of the weights' gradient a group go through memory: fewer groups then.
+constexpr int64_t kFewGroups = 4;
+constexpr int64_t kManyWeightSums = 1 << 18;
 
 struct BlockNorm {
   double eps = 0;
@@ -77,6 +80,7 @@ struct WinogradTraining {
   int64_t Panel() const { return 2 * lanes; }
   int64_t Pixels() const { return strips.batch * strips.height * strips.width; }
   int64_t Bundles() const { return CeilDiv(strips.Count(), bundle); }
+  int64_t Groups() const;
   int64_t GroupBegin(int64_t group) const { return group * Bundles() / groups; }
   int64_t WeightSums() const { return kWinogradFrequencies * strips.middle * channels; }
   // From a pixel of the map of dZ to the next row: one pixel more on each side than the map's.

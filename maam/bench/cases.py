@@ -324,7 +324,9 @@ class Operator(Case):
         "aggregate_reduce": ((64, 16, 16),) * 3,
         "maam": ((3, 32, 32),),
         "maam_deep": ((3, 32, 32),),
+        "maam_mix": ((3, 32, 32),),
         "agent_block": ((3, 32, 32),),
+        "conv_block": ((64, 16, 16),),
         "dense": ((32768,),),
         "cross_entropy": ((10,),),
         "adam": ((1000,), (1000,)),
@@ -399,9 +401,9 @@ class DeepModelStep(ModelStep):
     """As :class:`ModelStep`, with two convolutions a branch"""
 
     preset: str = "deep"
-    # Of two million pooling windows a branch, one or two have their largest pixels within a rounding of each other.
-    # There the sides take different paths, which changes the gradients of one channel by up to a hundredth of the
-    # largest; all other channels agree to 3e-6.
+    # Of two million pooling windows a branch, a few have their largest pixels within a rounding of each other. There
+    # the sides take different paths, which changes the gradients of one channel by up to two hundredths of the largest;
+    # all other channels agree to 3e-6. Either gradient is the exact one of its path.
     tolerance: ClassVar = {"": 5e-2, "logits": 1e-4, "loss": 1e-5}
 
 

@@ -19,10 +19,10 @@ from .suite import Profile
 FILE_NAME = "tuning.json"
 NATIVE, REFERENCE = "native operator", "reference operator"
 # Calls that the operator itself tells apart, and batches that fall into its small, medium and large calls.
-_TOLD = ("reduce", "aggregate_reduce", "maam", "maam_deep")
+_TOLD = ("reduce", "aggregate_reduce", "maam", "maam_deep", "maam_mix", "conv_block")
 _CALLS = dict.fromkeys(_TOLD, ("inference", "training")) | {"agent_block": ("training",)}
 _BATCHES = {"cross_entropy": (64,), "adam": (10, 1000, 8400)}
-_BATCHES |= dict.fromkeys(("maam", "maam_deep", "agent_block"), (1, 64))
+_BATCHES |= dict.fromkeys(("maam", "maam_deep", "maam_mix", "agent_block", "conv_block"), (1, 64))
 
 
 def cases() -> list[Operator]:

@@ -69,9 +69,7 @@ def test_parameter_names_are_those_of_the_public_code(impl: str) -> None:
         ("authors", {**TINY, "channels": (4, 5, 6), "kernel_size": (3, 5, 3), "stride": (1, 1, 2), "attention": False}),
     ],
 )
-def test_implementations_share_initial_values_and_results(
-    preset: str, options: dict, rng: np.random.Generator
-) -> None:
+def test_implementations_share_initial_values_and_results(preset: str, options: dict, rng: np.random.Generator) -> None:
     images = Tensor(rng.random((4, 3, 32, 32), np.float32))
     outputs, states = {}, {}
     for impl in ("reference", "auto"):

@@ -17,7 +17,7 @@ from ..cases import Arrays
 from . import Candidate, Prepared, mindspore
 
 # Labels have none, and nobody asks for that of the images.
-_NO_INPUT_GRADIENT = ("cross_entropy", "maam", "maam_deep", "agent_block")
+_NO_INPUT_GRADIENT = ("cross_entropy", "maam", "maam_deep", "maam_mix", "agent_block")
 
 
 class _Gradients(nn.Cell):
@@ -112,7 +112,9 @@ _CELLS: dict[str, Callable[[str], nn.Cell]] = {
     "aggregate_reduce": lambda impl: maam_ops.FusedAggregateReduce(3, 64, 128, impl=impl),
     "maam": lambda impl: create_model("authors", impl=impl).maam,
     "maam_deep": lambda impl: create_model("deep", impl=impl).maam,
+    "maam_mix": lambda impl: create_model("no-reduce", impl=impl).maam,
     "agent_block": _branch_of_deep,
+    "conv_block": lambda impl: maam_ops.FusedConvBlock(nn.Conv2d(64, 128, 3), nn.BatchNorm2d(128), impl=impl),
     "dense": lambda impl: maam_ops.FusedDense(32768, 256, relu=True, impl=impl),
     "cross_entropy": lambda impl: maam_ops.FusedCrossEntropy(impl=impl),
 }
