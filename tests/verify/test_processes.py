@@ -85,6 +85,8 @@ def test_fork_after_use(calls):
 
 
 _BUSY = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits that it is ignored
 from tests.maam_ops.aggregate_case import AggregateCase
 from tests.verify.recording import record
 calls = record(AggregateCase(1_000_000, 3, "float32").check).without_oracles()
@@ -100,7 +102,10 @@ except KeyboardInterrupt:
 def test_ctrl_c_during_a_kernel():
     """It ends the program's loop, not the kernel: what comes next still works."""
     process = _python(_BUSY)
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert out == "interrupted True\n" and process.returncode == 0, err
