@@ -9,13 +9,14 @@ import typer
 
 from ..config import CHECKPOINT_NAME
 from ..errors import MaamError
-from .common import BatchSize, Data, Impl, TestImages
+from .common import BatchSize, Data, Dtype, Impl, TestImages
 
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A .ckpt file, or the run folder of maam train.")],
     data: Data = None,
     impl: Impl = "auto",
+    dtype: Dtype = "float32",
     preset: Annotated[
         str | None,
         typer.Option(help="Model of a checkpoint that was not written by maam train.", show_default=False),
@@ -36,6 +37,7 @@ def evaluate(
     from ..data import load_data
     from ..evaluate import evaluate as evaluate_net
     from ..evaluate import restore_model
+    from ..models import store_as
 
     source = load(checkpoint / CHECKPOINT_NAME if checkpoint.is_dir() else checkpoint)
     images = load_data(data)
@@ -46,7 +48,8 @@ def evaluate(
     test_set = images.test.head(test_images)
     if flip is None:
         flip = source.meta is not None and source.meta["config"].get("test_flip", False)
-    metrics = evaluate_net(restore_model(source, test_set, impl, preset), test_set, batch_size, flip)
+    net = store_as(restore_model(source, test_set, impl, preset), dtype)
+    metrics = evaluate_net(net, test_set, batch_size, flip)
     for name, value in (
         ("test images", f"{len(test_set):,} of {images.name}"),
         ("loss", f"{metrics.loss:.4f}"),
