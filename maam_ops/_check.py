@@ -35,6 +35,12 @@ def _expect_float(op: str, argument: str, dtype) -> None:
 
 
 @constexpr
+def is_single(dtype) -> bool:
+    """Whether kernels that compute in float32 read it from memory themselves."""
+    return dtype in (ms.float32, ms.float16, ms.bfloat16)
+
+
+@constexpr
 def check_branch_count(op: str, count: int, expected: int = 0) -> bool:
     """Raise ValueError unless ``count`` is ``expected`` (or 2 to 8 where that is 0)."""
     if expected and count != expected:
@@ -228,10 +234,11 @@ def check_conv_block(op: str, shape, dtype, weight, residual, pool: bool, traini
 
 @constexpr
 def check_dense(op: str, shape, dtype, weight, bias) -> bool:
-    """Raise unless x is (..., K), the weight (O, K) and the bias, () where there is none, (O,)."""
+    """Raise unless x is (..., K) or (B, ...) of K elements a row, the weight (O, K) and the bias, or (), (O,)."""
     if dtype not in (ms.float32, ms.float16, ms.bfloat16):
         raise TypeError(f"maam_ops.{op}: x: got dtype {dtype}, expected float32, float16 or bfloat16")
-    if len(shape) < 1 or len(weight) != 2 or weight[1] < 1 or shape[-1] not in (weight[1], -1):
+    flat = len(shape) > 2 and (any(map(_unknown, shape[1:])) or math.prod(shape[1:]) == weight[-1])
+    if len(shape) < 1 or len(weight) != 2 or weight[1] < 1 or not (flat or shape[-1] in (weight[1], -1)):
         raise ValueError(
             f"maam_ops.{op}: weight: got shape {tuple(weight)} for x {tuple(shape)}, expected (O, K) for (..., K)"
         )

@@ -8,7 +8,7 @@ from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter, MaxPoolGrad
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native
-from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES
+from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, is_single
 
 SYMBOLS = ("MaamInference", "AggregateReduceInferenceBackward")
 _TRAINING_SYMBOLS = ("MaamTraining", "MaamBackward", "MaamInputGradient")
@@ -64,20 +64,28 @@ def agent_of(x, operands, eps, training=False, momentum=0.9):
     return _POOL(ops.relu(y)), statistics
 
 
+# The CPU's kernels of inference read half images and half convolution weights themselves.
+_READS_HALVES = _native.LIBRARY.target == "CPU"
+
+
+def _wide(tensor):
+    return tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32)
+
+
 def run_native(x, alpha, branches, last, training, momentum, eps):
     """F, or F and the new running statistics, from the operators; arguments as ``maam_ops.functional.maam``."""
+    halves = _READS_HALVES and not training
     operands = []
     for group in (*branches, last):
-        for tensor in group:
-            operands.append(tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32))
-    wide = x if x.dtype == ms.float32 else x.astype(ms.float32)
-    alpha = alpha if alpha.dtype == ms.float32 else alpha.astype(ms.float32)
+        operands.append(group[0] if halves and is_single(group[0].dtype) else _wide(group[0]))
+        for tensor in group[1:]:
+            operands.append(_wide(tensor))
     count = len(branches)
     if training:
-        result = _TRAINING[count](wide, _constants(count, eps, momentum), alpha, *operands)
+        result = _TRAINING[count](_wide(x), _constants(count, eps, momentum), _wide(alpha), *operands)
         f = result[0]
         return (f if f.dtype == x.dtype else f.astype(x.dtype)), result[_SAVED:]
-    f = _INFERENCE[count](wide, _constants(count, eps), alpha, *operands)
+    f = _INFERENCE[count](x if halves else _wide(x), _constants(count, eps), _wide(alpha), *operands)
     return f if f.dtype == x.dtype else f.astype(x.dtype)
 
 
@@ -99,6 +107,11 @@ def _branch_gradients(x, operands, eps, agent, dagent):
 
 def _inference_gradients(backward, x, eps, alpha, branches, last, df):
     """The gradients in the order of the operator's inputs. The branches are computed anew, by their definition."""
+    dtypes = (x.dtype, last[0].dtype)
+    halves = tuple(branch[0].dtype for branch in branches)
+    x, df = _wide(x), _wide(df)
+    branches = tuple((_wide(branch[0]), *branch[1:]) for branch in branches)
+    last = (_wide(last[0]), *last[1:])
     values = ops.split(eps, 1)
     agents = []
     for i in range(len(branches)):
@@ -110,9 +123,10 @@ def _inference_gradients(backward, x, eps, alpha, branches, last, df):
     for i in range(len(branches)):
         by_x, by_operands = _branch_gradients(x, branches[i], values[i].astype(ms.float32), agents[i], tail[4 + i])
         dx = dx + by_x
-        gradients = gradients + by_operands
+        gradients = gradients + (by_operands[0].astype(halves[i]), *by_operands[1:])
     none = ops.zeros_like(last[1])
-    return (dx, ops.zeros_like(eps), tail[0], *gradients, tail[1], tail[2], tail[3], none, none)
+    dlast = tail[1].astype(dtypes[1])
+    return (dx.astype(dtypes[0]), ops.zeros_like(eps), tail[0], *gradients, dlast, tail[2], tail[3], none, none)
 
 
 def _training_gradients(backward, input_gradient, arguments, out, df):

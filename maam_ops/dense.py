@@ -1,9 +1,10 @@
-"""Dense layer in float32 on this package's own kernel, Eq. 4 to 8 of the MAAM paper (arXiv 2504.13574).
+"""Dense layer on this package's own kernel, Eq. 4 to 8 of the MAAM paper (arXiv 2504.13574).
 
 y = x W^T + b, or max(y, 0)
 
 The runtime's own matrix product is capped at AVX2 while its convolutions are rescued (``maam_ops.runtime``); these
-kernels, forward and backward, are not, and stream W from memory once for a batch of up to 64.
+kernels, forward and backward, are not, and stream W from memory once for a batch of up to 64. They read and write
+float16 and bfloat16 themselves, and compute in float32.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell
-from maam_ops._check import check_dense
+from maam_ops._check import check_dense, is_single
 
 OP = "dense"
 _SYMBOLS = ("DenseForward", "DenseInputGradient", "DenseParameterGradients")
@@ -26,24 +27,26 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bo
     Computes in float32 and rounds y, as the kernel does.
     """
     check_dense(OP, x.shape, x.dtype, weight.shape, () if bias is None else bias.shape)
-    y = ops.matmul(x.astype(ms.float32), ops.transpose(weight.astype(ms.float32), (1, 0)))
+    dtype, x = x.dtype, x.astype(ms.float32)
+    y = ops.matmul(_rows(x, weight), ops.transpose(weight.astype(ms.float32), (1, 0)))
     if bias is not None:
         y = y + bias.astype(ms.float32)
-    return (ops.relu(y) if relu else y).astype(x.dtype)
+    return (ops.relu(y) if relu else y).astype(dtype)
 
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False, impl: str = "auto") -> Tensor:
     """x W^T + b, and ReLU where asked for.
 
     Args:
-        x: (..., K); float32, float16 or bfloat16 (computed in float32).
-        weight: (O, K), as ``nn.Dense`` keeps it.
+        x: (..., K), or (B, ...) of more than two dimensions with K elements a row, which are flattened; float32,
+            float16 or bfloat16 (computed in float32).
+        weight: (O, K), as ``nn.Dense`` keeps it, of any of these types.
         bias: (O,), or None.
         relu: whether max(y, 0) is returned.
         impl: "auto", "native" or "reference".
 
     Returns:
-        y (..., O), of x's dtype.
+        y (..., O), or (B, O) where x was flattened, of x's dtype.
 
     Raises:
         ValueError: shapes that do not fit, or an unknown ``impl``.
@@ -67,10 +70,10 @@ class FusedDense(FusedCell):
         impl: implementation, fixed for the life of the Cell; see ``maam_ops.explain``.
 
     Inputs:
-        x (..., K).
+        x (..., K), or (B, ...) with K elements a row.
 
     Outputs:
-        y (..., O), of x's dtype.
+        y (..., O) or (B, O), of x's dtype.
     """
 
     def __init__(
@@ -128,30 +131,53 @@ def _flag(relu):
 
 
 def _run_native(x, weight, bias, relu):
-    operands = [x, weight] if bias is None else [x, weight, bias]
-    wide = [tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32) for tensor in operands]
-    y = _NATIVE[(2 if relu else 0) + len(wide) - 2](_flag(relu), *wide)
-    return y if y.dtype == x.dtype else y.astype(x.dtype)
+    parameters = [weight] if bias is None else [weight, bias]
+    read = [tensor if is_single(tensor.dtype) else tensor.astype(ms.float32) for tensor in parameters]
+    return _NATIVE[(2 if relu else 0) + len(read) - 1](_flag(relu), x, *read)
+
+
+def _rows(x, weight):
+    """x with a last dimension of K."""
+    return x if x.ndim < 3 or x.shape[-1] == weight.shape[1] else x.reshape((x.shape[0], -1))
+
+
+def _as(tensor, dtype):
+    return tensor if tensor.dtype == dtype else tensor.astype(dtype)
+
+
+def _parameter_gradients(x, weight, saved):
+    """dW and db in W's dtype. Beside half data, a float32 weight's gradient must not pass through theirs."""
+    x = _rows(x, weight)
+    if weight.dtype == ms.float32:
+        wide = [_as(tensor, ms.float32) for tensor in (x, *saved)]
+        return _PARAMETER_GRADIENTS[len(saved) - 1](*wide)
+    dweight, dbias = _PARAMETER_GRADIENTS[len(saved) - 1](x, *saved)
+    return _as(dweight, weight.dtype), _as(dbias, weight.dtype)
+
+
+def _input_gradient(x, weight, saved):
+    dx = _INPUT_GRADIENT[len(saved) - 1](weight, *saved)
+    return dx if x.ndim < 3 or x.shape[-1] == weight.shape[1] else dx.reshape(x.shape)
 
 
 def _bprop(flag, x, weight, out, dout):
-    dweight, _ = _PARAMETER_GRADIENTS[0](x, dout)
-    return ops.zeros_like(flag), _INPUT_GRADIENT[0](weight, dout), dweight
+    dweight, _ = _parameter_gradients(x, weight, (dout,))
+    return ops.zeros_like(flag), _input_gradient(x, weight, (dout,)), dweight
 
 
 def _bias_bprop(flag, x, weight, bias, out, dout):
-    dweight, dbias = _PARAMETER_GRADIENTS[0](x, dout)
-    return ops.zeros_like(flag), _INPUT_GRADIENT[0](weight, dout), dweight, dbias
+    dweight, dbias = _parameter_gradients(x, weight, (dout,))
+    return ops.zeros_like(flag), _input_gradient(x, weight, (dout,)), dweight, _as(dbias, bias.dtype)
 
 
 def _relu_bprop(flag, x, weight, out, dout):
-    dweight, _ = _PARAMETER_GRADIENTS[1](x, dout, out)
-    return ops.zeros_like(flag), _INPUT_GRADIENT[1](weight, dout, out), dweight
+    dweight, _ = _parameter_gradients(x, weight, (dout, out))
+    return ops.zeros_like(flag), _input_gradient(x, weight, (dout, out)), dweight
 
 
 def _bias_relu_bprop(flag, x, weight, bias, out, dout):
-    dweight, dbias = _PARAMETER_GRADIENTS[1](x, dout, out)
-    return ops.zeros_like(flag), _INPUT_GRADIENT[1](weight, dout, out), dweight, dbias
+    dweight, dbias = _parameter_gradients(x, weight, (dout, out))
+    return ops.zeros_like(flag), _input_gradient(x, weight, (dout, out)), dweight, _as(dbias, bias.dtype)
 
 
 _NATIVE = ()

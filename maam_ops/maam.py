@@ -212,6 +212,8 @@ class FusedMAAM(FusedCell):
     def _compose(self, branches: nn.CellList, mix: aggregate_reduce.FusedAggregateReduce, impl: str) -> None:
         """Take the parts, and decide how they run."""
         self.branches, self.mix = branches, mix
+        # Plain tuples: mixed precision replaces the normalisations in `branches` by Cells around them.
+        self._convs = self._norms = ()
         self._deep = _branch.convolutions_of(branches[0]) == 2
         reason = maam_deep.why_not_fused(branches, mix.in_channels) if self._deep else _why_not_fused(branches, mix)
         self._fusible = reason is None
@@ -225,6 +227,7 @@ class FusedMAAM(FusedCell):
             # nn.BatchNorm2d keeps the weight of the new value.
             self._momentum = (*(1 - branch[1].momentum for branch in branches), mix.momentum)
             convs = [branch[0] for branch in branches]
+            self._convs, self._norms = tuple(convs), tuple(norms[:-1])
             training_reason = why_not_training(convs[0].in_channels, [conv.kernel_size[0] for conv in convs])
             self._trains = training_reason is None
             training = f"training composes the branches: {training_reason}"
@@ -243,9 +246,9 @@ class FusedMAAM(FusedCell):
             return self._construct_deep(x)
         if native and (self._trains or not self.training):
             operands = []
-            for branch in self.branches:
-                conv, bn = branch[0], branch[1]
-                operands.append((conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance))
+            for i in range(len(self._convs)):
+                bn = self._norms[i]
+                operands.append((self._convs[i].weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance))
             mix = self.mix
             last = (mix.weight, mix.gamma, mix.beta, mix.moving_mean, mix.moving_variance)
             shapes = [operand[0].shape for operand in operands]
@@ -272,9 +275,9 @@ class FusedMAAM(FusedCell):
 
     def _keep_statistics(self, f, statistics):
         i = 0
-        for branch in self.branches:
-            ops.assign(branch[1].moving_mean, statistics[i])
-            ops.assign(branch[1].moving_variance, statistics[i + 1])
+        for bn in self._norms:
+            ops.assign(bn.moving_mean, statistics[i])
+            ops.assign(bn.moving_variance, statistics[i + 1])
             i += 2
         ops.assign(self.mix.moving_mean, statistics[i])
         ops.assign(self.mix.moving_variance, statistics[i + 1])

@@ -23,10 +23,16 @@ DenseForward ProblemOf(const AotCall& call) {
   call.ExpectDType(0, "relu", DType::kFloat32);
   ExpectSingle(call, kOp, 1, "x");
   ExpectSingle(call, kOp, 2, "weight");
-  if (x.shape.empty() || weight.shape.size() != 2 || weight.shape[1] != x.shape.back() || weight.shape[1] < 1) {
+  DenseForward p;
+  bool fits = !x.shape.empty() && weight.shape.size() == 2 && weight.shape[1] >= 1;
+  if (fits && weight.shape[1] != x.shape.back()) {
+    int64_t row = 1;
+    for (size_t i = 1; i < x.shape.size(); ++i) row *= x.shape[i];
+    fits = x.shape.size() > 2 && row == weight.shape[1];
+  }
+  if (!fits) {
     Fail(kOp, "weight", "shape " + weight.ShapeText() + " for x " + x.ShapeText(), "(outputs, inputs), inputs >= 1");
   }
-  DenseForward p;
   p.inputs = weight.shape[1];
   p.outputs = weight.shape[0];
   p.batch = x.Size() / p.inputs;
@@ -48,11 +54,11 @@ DenseForward ProblemOf(const AotCall& call) {
   return p;
 }
 
-float* Floats(const AotCall& call, int i) { return static_cast<float*>(call[i].data); }
-
 // What both gradients take: an operand with `inputs` columns, dy, and y where ReLU was fused.
 void FillGradient(const AotCall& call, const char* op, int results, DenseGradient* p) {
-  for (int i = 0; i < call.Count(); ++i) call.ExpectDType(i, "parameter " + std::to_string(i), DType::kFloat32);
+  ExpectSingle(call, op, 1, "dy");
+  p->dtype = call[1].dtype;
+  for (int i = 2; i < call.Count(); ++i) call.ExpectDType(i, "parameter " + std::to_string(i), p->dtype);
   const Tensor& operand = call[0];
   const Tensor& dy = call[1];
   if (dy.shape.empty() || operand.shape.empty() || operand.shape.back() < 1) {
@@ -63,10 +69,10 @@ void FillGradient(const AotCall& call, const char* op, int results, DenseGradien
   p->inputs = operand.shape.back();
   p->batch = 1;
   for (size_t i = 0; i + 1 < dy.shape.size(); ++i) p->batch *= dy.shape[i];
-  p->dy = Floats(call, 1);
+  p->dy = call[1].data;
   if (call.Count() == 3 + results) {
     call.ExpectSameShape(2, "y", 1, "dy");
-    p->y = Floats(call, 2);
+    p->y = call[2].data;
   }
 }
 
@@ -79,7 +85,8 @@ int64_t BytesOf(const AotCall& call) {
 }  // namespace
 }  // namespace maam
 
-// relu (0 or 1), x (..., inputs), weight, and bias where there is one -> y (..., outputs)
+// relu (0 or 1), x (..., inputs), weight, and bias where there is one -> y (..., outputs); or x of several dimensions
+// behind the first, whose product is the inputs -> y (batch, outputs)
 MAAM_AOT(DenseForward) {
   const maam::DenseForward p = maam::ProblemOf(call);
   const maam::Tensor& y = call[call.Count() - 1];
@@ -92,6 +99,7 @@ MAAM_AOT(DenseForward) {
 
 MAAM_EXPORT maam::Shape DenseForwardInferShape(int* ndims, int64_t** shapes, void*) {
   maam::Shape shape = maam::ShapeAt(ndims, shapes, 1);
+  if (shape.size() > 2 && shape.back() >= 0 && shape.back() != shapes[2][1]) shape.resize(2);  // flattened
   shape.back() = shapes[2][0];
   return shape;
 }
@@ -104,11 +112,13 @@ MAAM_AOT(DenseInputGradient) {
   const int last = call.Count() - 1;
   call.ExpectSize(0, "weight", p.outputs * p.inputs);
   call.ExpectSize(last, "dx", p.batch * p.inputs);
-  p.weight = maam::Floats(call, 0);
-  p.dx = maam::Floats(call, last);
+  maam::ExpectSingle(call, "DenseInputGradient", 0, "weight");
+  p.weight_dtype = call[0].dtype;
+  p.weight = call[0].data;
+  p.dx = call[last].data;
   {
     maam::Trace trace("dense_input_gradient", maam::DenseGradientIsa(), call[last], maam::BytesOf(call),
-                      maam::DenseGradientScratch(p));
+                      maam::DenseGradientScratch(p, p.outputs));
     maam::RunDenseInputGradient(p);
   }
   maam::CheckFinite("DenseInputGradient", "dx", call[last]);
@@ -129,12 +139,13 @@ MAAM_AOT(DenseParameterGradients) {
   call.ExpectSize(0, "x", p.batch * p.inputs);
   call.ExpectSize(last - 1, "dW", p.outputs * p.inputs);
   call.ExpectSize(last, "db", p.outputs);
-  p.x = maam::Floats(call, 0);
-  p.dweight = maam::Floats(call, last - 1);
-  p.dbias = maam::Floats(call, last);
+  call.ExpectDType(0, "x", p.dtype);
+  p.x = call[0].data;
+  p.dweight = call[last - 1].data;
+  p.dbias = call[last].data;
   {
     maam::Trace trace("dense_parameter_gradients", maam::DenseGradientIsa(), call[last - 1], maam::BytesOf(call),
-                      maam::DenseGradientScratch(p));
+                      maam::DenseGradientScratch(p, p.batch));
     maam::RunDenseParameterGradients(p);
   }
   maam::CheckFinite("DenseParameterGradients", "dW", call[last - 1]);

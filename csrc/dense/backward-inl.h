@@ -10,8 +10,6 @@ namespace dense {
 // Rows of B, and columns, that are copied into working memory before A passes over them. Rows of B are mostly a power
 // of two apart, so that in place they would fall into the same few sets of the caches.
 struct Piece {
-  const float* b = nullptr;
-  float* c = nullptr;
   int64_t column = 0, columns = 0, k = 0, depth = 0;
 };
 
@@ -32,8 +30,6 @@ class Pieces {
     piece_.columns = end_ - column < kPanel ? end_ - column : kPanel;
     piece_.k = k;
     piece_.depth = p_.depth - k < kPanelDepth ? p_.depth - k : kPanelDepth;
-    piece_.b = p_.b + k * p_.columns + column;
-    piece_.c = p_.c + column;
   }
 
   const DenseProduct& p_;
@@ -59,15 +55,20 @@ class CopyAhead {
   static constexpr int64_t kAhead = 8;  // rows
 
   void CopyRow() {
-    const float* from = piece_.b + row_ * p_.columns;
+    WithSingleType(p_.b_dtype, [this]<class T>(T*) { CopyRowOf<T>(); });
+    ++row_;
+  }
+
+  template <class T>
+  void CopyRowOf() {
+    const T* from = static_cast<const T*>(p_.b) + (piece_.k + row_) * p_.columns + piece_.column;
     float* to = panel_ + row_ * kPanel;
     if (row_ + kAhead < piece_.depth) {
-      Prefetch(from + kAhead * p_.columns, piece_.columns * static_cast<int64_t>(sizeof(float)));
+      Prefetch(from + kAhead * p_.columns, piece_.columns * static_cast<int64_t>(sizeof(T)));
     }
     int64_t x = 0;
     for (; x + F32::kLanes <= piece_.columns; x += F32::kLanes) Store(to + x, Load(from + x));
     if (x < piece_.columns) Store(to + x, LoadFirst(from + x, piece_.columns - x));
-    ++row_;
   }
 
   const DenseProduct& p_;
@@ -82,7 +83,7 @@ enum class Write { kStore, kAdd, kStream };
 
 // Takes rows of a product to C: also added to what earlier depths left there, or past the cache. kWhole: all columns of
 // a panel exist.
-template <Write kWrite, bool kWhole>
+template <Write kWrite, bool kWhole, class T>
 class ColumnWriter {
  public:
   ColumnWriter(const DenseProduct& p, const Piece& piece, CopyAhead& ahead) : p_(p), piece_(piece), ahead_(ahead) {}
@@ -91,7 +92,7 @@ class ColumnWriter {
 
   template <int kVectors>
   MAAM_MEMBER void Take(int64_t first, int r, int64_t x, F32 (&vectors)[kVectors]) {
-    float* to = piece_.c + (first + r) * p_.columns + x;
+    T* to = static_cast<T*>(p_.c) + (first + r) * p_.columns + piece_.column + x;
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v, to += F32::kLanes) {
       const int64_t left = kWhole ? F32::kLanes : piece_.columns - x - v * F32::kLanes;
@@ -105,7 +106,7 @@ class ColumnWriter {
   void Done(int64_t, int64_t) {}
 
  private:
-  MAAM_MEMBER static void Put(float* to, F32 x) {
+  MAAM_MEMBER static void Put(T* to, F32 x) {
     if constexpr (kWrite == Write::kStream) {
       Stream(to, x);
     } else {
@@ -122,9 +123,9 @@ class ColumnWriter {
 constexpr int kRowsAtOnce = kRegisters == 32 ? 8 : Block<F32>::kRows;
 constexpr int kVectorsAtOnce = kRegisters == 32 ? 3 : 2;
 
-template <Write kWrite, bool kWhole>
+template <Write kWrite, bool kWhole, class T>
 static void MultiplyPiece(const DenseProduct& p, const Piece& piece, const float* panel, CopyAhead& ahead) {
-  ColumnWriter<kWrite, kWhole> writer(p, piece, ahead);
+  ColumnWriter<kWrite, kWhole, T> writer(p, piece, ahead);
   for (int64_t first = 0; first < p.rows; first += kRowsAtOnce) {
     const int64_t rows = p.rows - first < kRowsAtOnce ? p.rows - first : kRowsAtOnce;
     const float* a[kRowsAtOnce];
@@ -142,6 +143,19 @@ static int64_t Idles(const DenseProduct& p, const Piece& piece) {
   return blocks * ((piece.columns + kColumns - 1) / kColumns) * ((piece.depth + kIdleSteps - 1) / kIdleSteps);
 }
 
+template <class T>
+static void MultiplyPieceTo(const DenseProduct& p, const Piece& piece, const float* panel, CopyAhead& ahead) {
+  const bool whole = piece.columns == kPanel;
+  if constexpr (CanStream<T>::value) {
+    if (piece.k > 0) {
+      return (whole ? MultiplyPiece<Write::kAdd, true, T> : MultiplyPiece<Write::kAdd, false, T>)(p, piece, panel,
+                                                                                                  ahead);
+    }
+    if (p.stream && whole) return MultiplyPiece<Write::kStream, true, T>(p, piece, panel, ahead);
+  }
+  (whole ? MultiplyPiece<Write::kStore, true, T> : MultiplyPiece<Write::kStore, false, T>)(p, piece, panel, ahead);
+}
+
 static void Multiply(const DenseProduct& p, int64_t begin, int64_t end, float* panels) {
   Pieces pieces(p, begin, end);
   CopyAhead(p, *pieces, panels, 1).Finish();
@@ -151,14 +165,7 @@ static void Multiply(const DenseProduct& p, int64_t begin, int64_t end, float* p
     const float* panel = panels + turn % 2 * kPanelFloats;
     const Piece next = pieces.Done() ? Piece() : *pieces;
     CopyAhead ahead(p, next, panels + (turn + 1) % 2 * kPanelFloats, Idles(p, piece));
-    const bool whole = piece.columns == kPanel;
-    if (piece.k > 0) {
-      (whole ? MultiplyPiece<Write::kAdd, true> : MultiplyPiece<Write::kAdd, false>)(p, piece, panel, ahead);
-    } else if (p.stream && whole) {
-      MultiplyPiece<Write::kStream, true>(p, piece, panel, ahead);
-    } else {
-      (whole ? MultiplyPiece<Write::kStore, true> : MultiplyPiece<Write::kStore, false>)(p, piece, panel, ahead);
-    }
+    WithSingleType(p.c_dtype, [&]<class T>(T*) { MultiplyPieceTo<T>(p, piece, panel, ahead); });
     ahead.Finish();
   }
   if (p.stream) FenceStreams();

@@ -21,26 +21,32 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Rows of A apart by what is not a power of two.
 int64_t AStride(int64_t depth) { return RoundUp(depth, kBlock) + kBlock; }
 
-float Masked(const DenseGradient& p, int64_t i) { return p.y == nullptr || p.y[i] > 0 ? p.dy[i] : 0; }
+template <class T>
+float Masked(const DenseGradient& p, int64_t i) {
+  return p.y == nullptr || ToFloat(static_cast<const T*>(p.y)[i]) > 0 ? ToFloat(static_cast<const T*>(p.dy)[i]) : 0;
+}
 
 // Rows [begin, end) of dy, masked.
+template <class T>
 void CopyRows(const DenseGradient& p, int64_t begin, int64_t end, float* a, int64_t stride) {
   for (int64_t row = begin; row < end; ++row) {
-    for (int64_t o = 0; o < p.outputs; ++o) a[row * stride + o] = Masked(p, row * p.outputs + o);
+    for (int64_t o = 0; o < p.outputs; ++o) a[row * stride + o] = Masked<T>(p, row * p.outputs + o);
   }
 }
 
 // Columns [begin, end) of dy, masked, as rows; and their sums.
+template <class T>
 void TransposeColumns(const DenseParameterGradients& p, int64_t begin, int64_t end, float* a, int64_t stride) {
   double sum[kBlock] = {};
   for (int64_t row = 0; row < p.batch; ++row) {
     for (int64_t o = begin; o < end; ++o) {
-      const float value = Masked(p, row * p.outputs + o);
+      const float value = Masked<T>(p, row * p.outputs + o);
       a[o * stride + row] = value;
       sum[o - begin] += value;
     }
   }
-  for (int64_t o = begin; o < end && p.dbias != nullptr; ++o) p.dbias[o] = static_cast<float>(sum[o - begin]);
+  T* dbias = static_cast<T*>(p.dbias);
+  for (int64_t o = begin; o < end && dbias != nullptr; ++o) Assign(dbias[o], static_cast<float>(sum[o - begin]));
 }
 
 // Columns before the first that stands at a cache line, the same in every row, or -1 where rows differ.
@@ -51,11 +57,39 @@ int64_t Lead(const DenseProduct& p) {
   return (kCacheLine - at) % kCacheLine / int64_t{sizeof(float)};
 }
 
+int64_t PanelsBytes() { return NumThreads() * (2 * kPanelFloats + 16) * int64_t{sizeof(float)}; }
+
+// Sums over a depth of several panels meet in C, which must then be float32: in working memory where the result is not.
+int64_t WideBytes(DType result, int64_t depth, int64_t size) {
+  return result == DType::kFloat32 || depth <= kPanelDepth ? 0 : size * int64_t{sizeof(float)};
+}
+
+void Narrow(const float* from, int64_t size, DType dtype, void* to) {
+  ParallelFor(CeilDiv(size, kTaskFloats), [&](int64_t task) {
+    WithSingleType(dtype, [&]<class T>(T*) {
+      for (int64_t i = task * kTaskFloats; i < std::min(size, (task + 1) * kTaskFloats); ++i) {
+        Assign(static_cast<T*>(to)[i], from[i]);
+      }
+    });
+  });
+}
+
 // Tasks are whole panels wide, several for each thread to even out, after one for the lead.
-void RunProduct(DenseProduct p, float* panels, int64_t panel_floats) {
+void RunProduct(DenseProduct p, const Scratch& scratch) {
+  constexpr int64_t kPanelsFloats = 2 * kPanelFloats + 16;
+  float* panels = reinterpret_cast<float*>(scratch.At(0));
+  const DType result = p.c_dtype;
+  void* const to = p.c;
+  const int64_t wide = WideBytes(result, p.depth, p.rows * p.columns);
+  if (wide > 0) {
+    p.c_dtype = DType::kFloat32;
+    p.c = scratch.At(PanelsBytes());
+  }
   const auto kernel = Choose<DenseProductKernel>(ChooseVariant("dense_product"));
-  const int64_t found =
-      p.depth <= kPanelDepth && p.rows * p.columns * int64_t{sizeof(float)} >= kStreamBytes ? Lead(p) : -1;
+  const int64_t found = p.c_dtype == DType::kFloat32 && p.depth <= kPanelDepth &&
+                                p.rows * p.columns * int64_t{sizeof(float)} >= kStreamBytes
+                            ? Lead(p)
+                            : -1;
   p.stream = found >= 0;
   const int64_t lead = std::max<int64_t>(found, 0);
   const int64_t count = CeilDiv(p.columns - lead, kPanel);
@@ -66,60 +100,71 @@ void RunProduct(DenseProduct p, float* panels, int64_t panel_floats) {
     const int64_t full = lead > 0 ? task - 1 : task;
     const int64_t begin = full < 0 ? 0 : lead + full * width;
     const int64_t end = full < 0 ? lead : std::min(p.columns, begin + width);
-    kernel(p, begin, end, panels + worker * panel_floats);
+    kernel(p, begin, end, panels + worker * kPanelsFloats);
   });
+  if (wide > 0) Narrow(static_cast<const float*>(p.c), p.rows * p.columns, result, to);
 }
 
-constexpr int64_t kPanelsFloats = 2 * kPanelFloats + 16;
+// Behind the panels and the float32 result.
+int64_t AOffset(const DenseGradient& p, int64_t depth, int64_t size) {
+  return PanelsBytes() + RoundUp(WideBytes(p.dtype, depth, size), kCacheLine);
+}
 
-int64_t PanelsBytes() { return NumThreads() * kPanelsFloats * int64_t{sizeof(float)}; }
+// dx if the depth is that of the outputs, else dW; alike where both are.
+int64_t ResultSize(const DenseGradient& p, int64_t depth) {
+  return (depth == p.outputs ? p.batch : p.outputs) * p.inputs;
+}
 
 }  // namespace
 
 Isa DenseGradientIsa() { return ChooseVariant("dense_product").isa; }
 
-int64_t DenseGradientScratch(const DenseGradient& p) {
+int64_t DenseGradientScratch(const DenseGradient& p, int64_t depth) {
   const int64_t a = std::max(p.batch * AStride(p.outputs), p.outputs * AStride(p.batch));
-  return PanelsBytes() + a * int64_t{sizeof(float)};
+  return AOffset(p, depth, ResultSize(p, depth)) + a * int64_t{sizeof(float)};
 }
 
 void RunDenseInputGradient(const DenseInputGradient& p) {
   if (p.batch == 0) return;
   if (p.outputs == 0) {
-    std::memset(p.dx, 0, p.batch * p.inputs * sizeof(float));
+    std::memset(p.dx, 0, p.batch * p.inputs * SizeOf(p.dtype));
     return;
   }
-  const Scratch scratch(DenseGradientScratch(p));
-  float* a = reinterpret_cast<float*>(scratch.At(PanelsBytes()));
+  const Scratch scratch(DenseGradientScratch(p, p.outputs));
+  float* a = reinterpret_cast<float*>(scratch.At(AOffset(p, p.outputs, ResultSize(p, p.outputs))));
   const int64_t stride = AStride(p.outputs);
   const int64_t rows = std::max<int64_t>(1, kTaskFloats / p.outputs);
-  ParallelFor(CeilDiv(p.batch, rows),
-              [&](int64_t task) { CopyRows(p, task * rows, std::min(p.batch, (task + 1) * rows), a, stride); });
+  ParallelFor(CeilDiv(p.batch, rows), [&](int64_t task) {
+    WithSingleType(p.dtype,
+                   [&]<class T>(T*) { CopyRows<T>(p, task * rows, std::min(p.batch, (task + 1) * rows), a, stride); });
+  });
   DenseProduct product;
   product.rows = p.batch;
   product.depth = p.outputs;
   product.columns = p.inputs;
   product.a = a;
   product.a_stride = stride;
+  product.b_dtype = p.weight_dtype;
   product.b = p.weight;
+  product.c_dtype = p.dtype;
   product.c = p.dx;
-  RunProduct(product, reinterpret_cast<float*>(scratch.At(0)), kPanelsFloats);
+  RunProduct(product, scratch);
 }
 
 void RunDenseParameterGradients(const DenseParameterGradients& p) {
   if (p.outputs == 0) return;
-  const Scratch scratch(DenseGradientScratch(p));
-  float* a = reinterpret_cast<float*>(scratch.At(PanelsBytes()));
+  const Scratch scratch(DenseGradientScratch(p, p.batch));
+  float* a = reinterpret_cast<float*>(scratch.At(AOffset(p, p.batch, ResultSize(p, p.batch))));
   const int64_t stride = AStride(p.batch);
   const int64_t columns = RoundUp(std::max(kBlock, kTaskFloats / std::max<int64_t>(p.batch, 1)), kBlock);
   ParallelFor(CeilDiv(p.outputs, columns), [&](int64_t task) {
     const int64_t end = std::min(p.outputs, (task + 1) * columns);
     for (int64_t o = task * columns; o < end; o += kBlock) {
-      TransposeColumns(p, o, std::min(end, o + kBlock), a, stride);
+      WithSingleType(p.dtype, [&]<class T>(T*) { TransposeColumns<T>(p, o, std::min(end, o + kBlock), a, stride); });
     }
   });
   if (p.batch == 0) {
-    std::memset(p.dweight, 0, p.outputs * p.inputs * sizeof(float));
+    std::memset(p.dweight, 0, p.outputs * p.inputs * SizeOf(p.dtype));
     return;
   }
   DenseProduct product;
@@ -128,9 +173,10 @@ void RunDenseParameterGradients(const DenseParameterGradients& p) {
   product.columns = p.inputs;
   product.a = a;
   product.a_stride = stride;
+  product.b_dtype = product.c_dtype = p.dtype;
   product.b = p.x;
   product.c = p.dweight;
-  RunProduct(product, reinterpret_cast<float*>(scratch.At(0)), kPanelsFloats);
+  RunProduct(product, scratch);
 }
 
 }  // namespace maam

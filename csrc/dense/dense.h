@@ -41,25 +41,28 @@ int64_t DenseForwardScratch(const DenseForward& p);
 //   dx = dy W      dW = dy^T x      db = sum dy
 //
 // Two operators, because they share no large operand: whoever needs no dx, as in a net's first layer, pays for none.
+// All of one dtype, but for W.
 struct DenseGradient {
+  DType dtype = DType::kFloat32;
   int64_t batch = 0;
   int64_t inputs = 0;
   int64_t outputs = 0;
-  const float* dy = nullptr;
-  const float* y = nullptr;  // or null
+  const void* dy = nullptr;
+  const void* y = nullptr;  // or null
 };
 struct DenseInputGradient : DenseGradient {
-  const float* weight = nullptr;
-  float* dx = nullptr;
+  DType weight_dtype = DType::kFloat32;
+  const void* weight = nullptr;
+  void* dx = nullptr;
 };
 struct DenseParameterGradients : DenseGradient {
-  const float* x = nullptr;
-  float* dweight = nullptr;
-  float* dbias = nullptr;
+  const void* x = nullptr;
+  void* dweight = nullptr;
+  void* dbias = nullptr;
 };
 void RunDenseInputGradient(const DenseInputGradient& p);
 void RunDenseParameterGradients(const DenseParameterGradients& p);
 Isa DenseGradientIsa();
-int64_t DenseGradientScratch(const DenseGradient& p);
+int64_t DenseGradientScratch(const DenseGradient& p, int64_t depth);  // which the product sums over
 
 }  // namespace maam

@@ -42,16 +42,18 @@ using DenseSegmentKernel = void(const DenseForward& p, const DenseSegment& segme
 // Columns [begin, end) of y, that is outputs, from the partial results of all segments.
 using DenseFinishKernel = void(const DenseForward& p, const float* partial, int64_t begin, int64_t end);
 
-// C = A B, A (rows, depth) with rows a_stride apart, B (depth, columns), C (rows, columns). Every element of C is
-// summed over depth in its order, kPanelDepth terms at a time, whatever the columns of a task.
+// C = A B in float32, A (rows, depth) with rows a_stride apart, B (depth, columns), C (rows, columns). Every element of
+// C is summed over depth in its order, kPanelDepth terms at a time, whatever the columns of a task.
 struct DenseProduct {
   int64_t rows = 0;
   int64_t depth = 0;
   int64_t columns = 0;
   const float* a = nullptr;
   int64_t a_stride = 0;
-  const float* b = nullptr;
-  float* c = nullptr;
+  DType b_dtype = DType::kFloat32;
+  DType c_dtype = DType::kFloat32;  // of a half type only where depth <= kPanelDepth
+  const void* b = nullptr;
+  void* c = nullptr;
   bool stream = false;  // past the cache: tasks then begin where rows of C are aligned
 };
 

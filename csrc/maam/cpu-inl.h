@@ -13,11 +13,7 @@ void MAAM_VARIANT(maam_inference)(const MaamPlan& plan, int64_t image, int64_t r
   float* panel = reinterpret_cast<float*>(scratch + plan.PanelOffset());
   maam_module::StageStrip(plan, nullptr, image, row, rows, planes);
   maam_module::FillPanel(plan, image, rows, planes, reinterpret_cast<float*>(scratch + plan.PointsOffset()), panel);
-  WithSingleType(plan.p.dtype, [&]<class T>(T*) {
-    maam_module::Finish<T> finish(plan, image, row, rows);
-    TileProduct<F32>(plan.weight, plan.p.channels, plan.p.outputs, plan.p.channels, panel, plan.columns,
-                     RoundUp(rows * plan.pooled_width, F32::kLanes), finish);
-  });
+  WithSingleType(plan.p.dtype, [&]<class T>(T*) { maam_module::Project<T>(plan, image, row, rows, panel); });
 }
 
 void MAAM_VARIANT(maam_mix)(const MaamPlan& plan, const MixedBranches& to, int64_t image, int64_t row, int64_t rows,

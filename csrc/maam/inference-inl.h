@@ -73,7 +73,6 @@ class Finish {
         to_(static_cast<T*>(plan.p.f) + image * plan.p.outputs * pixels_ + row * plan.pooled_width) {}
 
   MAAM_MEMBER void Idle() {}
-  MAAM_MEMBER void Done(int64_t, int64_t) {}
 
   template <int kVectors>
   MAAM_MEMBER void Take(int64_t first, int r, int64_t x, const V (&z)[kVectors]) {
@@ -97,6 +96,40 @@ class Finish {
   const int64_t count_;
   T* to_;
 };
+
+// A few rows of the 1x1 convolution. A function of its own: inside the whole strip's, GCC kept the sums on the stack,
+// which made it twice as slow.
+template <int kVectors, class T>
+static __attribute__((noinline)) void ProjectBlock(const float* const (&weight)[Block<V>::kRows], int64_t depth,
+                                                   const float* panel, int64_t stride, int64_t first, int64_t rows,
+                                                   int64_t x, Finish<T>& finish) {
+  V sum[Block<V>::kRows][kVectors];
+  BlockProduct<V>(weight, depth, panel + x, stride, sum, finish);
+#pragma GCC unroll 8
+  for (int r = 0; r < Block<V>::kRows; ++r) {
+    if (r < rows) finish.Take(first, r, x, sum[r]);
+  }
+}
+
+// F of a strip from its panel.
+template <class T>
+static void Project(const MaamPlan& plan, int64_t image, int64_t row, int64_t rows, const float* panel) {
+  using B = Block<V>;
+  Finish<T> finish(plan, image, row, rows);
+  const int64_t columns = RoundUp(rows * plan.pooled_width, V::kLanes);
+  for (int64_t first = 0; first < plan.p.outputs; first += B::kRows) {
+    const int64_t left = plan.p.outputs - first < B::kRows ? plan.p.outputs - first : B::kRows;
+    const float* weight[B::kRows];
+    for (int r = 0; r < B::kRows; ++r) weight[r] = plan.weight + (first + (r < left ? r : left - 1)) * plan.p.channels;
+    int64_t x = 0;
+    for (; x + B::kColumns <= columns; x += B::kColumns) {
+      ProjectBlock<B::kVectors>(weight, plan.p.channels, panel, plan.columns, first, left, x, finish);
+    }
+    for (; x < columns; x += V::kLanes) {
+      ProjectBlock<1>(weight, plan.p.channels, panel, plan.columns, first, left, x, finish);
+    }
+  }
+}
 
 }  // namespace maam_module
 }  // namespace MAAM_ISA

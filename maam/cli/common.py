@@ -32,6 +32,12 @@ Impl = Annotated[
         "reference: plain MindSpore."
     ),
 ]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="float32; float16 or bfloat16 keep weights and feature maps in half the memory and compute in float32."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

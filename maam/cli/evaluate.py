@@ -9,13 +9,14 @@ import typer
 
 from ..config import CHECKPOINT_NAME
 from ..errors import MaamError
-from .common import BatchSize, Data, Impl, TestImages
+from .common import BatchSize, Data, Dtype, Impl, TestImages
 
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A .ckpt file, or the run folder of maam train.")],
     data: Data = None,
     impl: Impl = "auto",
+    dtype: Dtype = "float32",
     preset: Annotated[
         str | None,
         typer.Option(help="Model of a checkpoint that was not written by maam train.", show_default=False),
@@ -43,6 +44,7 @@ def evaluate(
     from ..data import load_data
     from ..evaluate import evaluate as evaluate_net
     from ..evaluate import quantize_for, restore_model
+    from ..models import store_as
 
     source = load(checkpoint / CHECKPOINT_NAME if checkpoint.is_dir() else checkpoint)
     images = load_data(data)
@@ -53,14 +55,14 @@ def evaluate(
     test_set = images.test.head(test_images)
     if flip is None:
         flip = source.meta is not None and source.meta["config"].get("test_flip", False)
-    net = restore_model(source, test_set, impl, preset)
+    net = store_as(restore_model(source, test_set, impl, preset), dtype)
     columns = [evaluate_net(net, test_set, batch_size, flip)]
     typer.echo(f"{'test images':<16} {len(test_set):,} of {images.name}")
     if int8:
         quantized = quantize_for(net, images.train, impl)
         columns.append(evaluate_net(quantized, test_set, batch_size, flip))
         typer.echo(f"{'calibration':<16} rule {quantized.rule}")
-        typer.echo(f"{'':<16} float32 int8")
+        typer.echo(f"{'':<16} {dtype}  int8")
     for name, value in (
         ("loss", lambda metrics: metrics.loss),
         ("accuracy", lambda metrics: metrics.accuracy),

@@ -9,10 +9,10 @@ from mindspore import nn
 from ..errors import MaamError
 from .baselines import BASELINES
 from .config import PRESETS, MaamConfig
-from .network import Maam
+from .network import DTYPES, Maam
 from .quantized import quantize
 
-__all__ = ["IMPLEMENTATIONS", "MaamConfig", "create_model", "list_presets", "quantize"]
+__all__ = ["DTYPES", "IMPLEMENTATIONS", "MaamConfig", "create_model", "list_presets", "quantize", "store_as"]
 
 IMPLEMENTATIONS = ("auto", "native", "reference")
 
@@ -22,7 +22,24 @@ def list_presets() -> tuple[str, ...]:
     return (*PRESETS, *BASELINES)
 
 
-def create_model(preset: str = "authors", num_classes: int = 10, impl: str = "auto", **overrides: Any) -> nn.Cell:
+def store_as(net: nn.Cell, dtype: str) -> nn.Cell:
+    """The model with weights and feature maps in ``dtype``, for inference, see :meth:`Maam.store_as`.
+
+    Raises:
+        MaamError: another dtype than "float32", "float16" and "bfloat16", or a model that has no half form.
+    """
+    if isinstance(net, Maam):
+        return net.store_as(dtype)
+    if dtype not in DTYPES:
+        raise MaamError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if dtype != "float32":
+        raise MaamError(f"dtype {dtype}: {type(net).__name__} has no fused operators, expected float32")
+    return net
+
+
+def create_model(
+    preset: str = "authors", num_classes: int = 10, impl: str = "auto", dtype: str = "float32", **overrides: Any
+) -> nn.Cell:
     """Build a classifier: images (B, in_channels, image_size, image_size) float32 -> logits (B, num_classes).
 
     Args:
@@ -33,6 +50,10 @@ def create_model(preset: str = "authors", num_classes: int = 10, impl: str = "au
             compiled kernels, "reference" builds the same net from plain MindSpore cells. Parameter names, initial
             values for one `mindspore.set_seed` and checkpoints are the same for all three. The baselines have no
             fused operator: for them "native" is refused.
+        dtype: "float32"; or "float16" or "bfloat16" for inference in half the memory: weights and feature maps are
+            stored so, arithmetic and logits stay float32. Checkpoints are float32: load one first, and then
+            ``maam.models.store_as(net, dtype)``. To train in mixed precision: ``mindspore.amp``, or
+            ``maam train --amp``.
         **overrides: fields of :class:`MaamConfig` (``num_agents=5``, ``kernel_size=(1, 3, 5)`` ...); of the
             baselines ``hidden``, ``in_channels``, ``image_size``.
 
@@ -44,10 +65,10 @@ def create_model(preset: str = "authors", num_classes: int = 10, impl: str = "au
     if impl not in IMPLEMENTATIONS:
         raise MaamError(f"create_model: impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
     if preset in PRESETS:
-        return Maam(PRESETS[preset].replace(**overrides), num_classes, impl)
+        return store_as(Maam(PRESETS[preset].replace(**overrides), num_classes, impl), dtype)
     if preset in BASELINES:
         if impl == "native":
             raise MaamError(f"create_model: preset {preset!r} has no fused operator; use impl='auto' or 'reference'")
         cell_class, config = BASELINES[preset]
-        return cell_class(config.replace(**overrides), num_classes)
+        return store_as(cell_class(config.replace(**overrides), num_classes), dtype)
     raise MaamError(f"create_model: unknown preset {preset!r}; the presets are {', '.join(list_presets())}")

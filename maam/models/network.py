@@ -19,9 +19,11 @@ from mindspore import Parameter, Tensor, nn, ops
 
 import maam_ops
 
+from ..errors import MaamError
 from .config import POOL, RESIDUAL, MaamConfig
 
 _CONV_NORM = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)
+DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
 
 def _convolution(in_channels: int, width: int, kernel_size: int, stride: int = 1) -> list[nn.Cell]:
@@ -280,6 +282,7 @@ class Maam(nn.Cell):
 
     def __init__(self, config: MaamConfig, num_classes: int, impl: str) -> None:
         super().__init__()
+        self._half = None
         self.maam = MultiAgentModule(config)
         self.classifier = nn.SequentialCell(
             nn.Flatten(), nn.Dense(config.features, config.hidden), nn.ReLU(), nn.Dense(config.hidden, num_classes)
@@ -290,15 +293,50 @@ class Maam(nn.Cell):
             self._fuse_classifier(impl)
 
     def _fuse_classifier(self, impl: str) -> None:
-        """Dense layers, the first with its ReLU, as fused operators in the places of the plain ones."""
-        flatten, hidden, _, output = self.classifier
+        """Dense layers, the first with its ReLU, as fused operators in the places of the plain ones.
+
+        They flatten the features themselves: MindSpore has no Flatten or Reshape of bfloat16 on CPU.
+        """
+        _, hidden, _, output = self.classifier
         with _names_kept(self):
             self.classifier = nn.SequentialCell(
-                flatten,
+                nn.Identity(),
                 maam_ops.FusedDense.from_cell(hidden, relu=True, impl=impl),
                 nn.Identity(),
                 maam_ops.FusedDense.from_cell(output, impl=impl),
             )
 
+    def store_as(self, dtype: str) -> Maam:
+        """Keep weights and feature maps in a half type from now on, for inference; returns the net.
+
+        Weights of convolutions and dense layers take it, and images are cast to it; normalisations, the branches'
+        shares, all arithmetic and the logits stay float32. A checkpoint is loaded before.
+
+        Args:
+            dtype: "float16", "bfloat16", or "float32", which changes nothing.
+
+        Raises:
+            MaamError: another dtype, or a model whose branches are not one fused operator.
+        """
+        if dtype not in DTYPES:
+            raise MaamError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        if dtype == "float32":
+            return self
+        fused = getattr(self.maam, "fused", None)
+        if not isinstance(fused, maam_ops.FusedMAAM) or fused.choice.impl != "native":
+            raise MaamError(
+                f"dtype {dtype}: the branches of this model do not run as one compiled operator here, and MindSpore's "
+                f"own layers compute in float32 on CPU; use dtype float32 ({maam_ops.explain(self.maam)})"
+            )
+        self._half = DTYPES[dtype]
+        for parameter in self.get_parameters():
+            if parameter.ndim > 1 and parameter is not self.maam.fusion.attn_weights:
+                parameter.set_dtype(self._half)
+        for layer in (self.classifier[1], self.classifier[3]):
+            layer.bias.set_dtype(self._half)
+        return self
+
     def construct(self, x: Tensor) -> Tensor:
+        if self._half is not None and not self.training:
+            return self.classifier(self.maam(x.astype(self._half))).astype(ms.float32)
         return self.classifier(self.maam(x))

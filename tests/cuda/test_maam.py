@@ -48,7 +48,7 @@ def test_integers_are_exact(device):
         group[4] = case.array(np.full(group[4].data.shape, 4.0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.maam_ops.maam_case.EPS", 0.0)
-        np.testing.assert_array_equal(case.run().values, case._expected())
+        np.testing.assert_array_equal(case.run().values, case.expected())
 
 
 def test_nan_counts_as_not_positive(device):

@@ -22,6 +22,12 @@ _GUARD = 64  # elements on each side of an array
 _POISON = 0x7F  # a byte that makes NaN or a huge number in every dtype
 
 
+def rounding(dtype: str, values: np.ndarray) -> np.ndarray | float:
+    """What rounding float32 results to ``dtype`` may add."""
+    smallest = {"float16": 2.0**-14, "bfloat16": 2.0**-126}  # below, the spacing stays
+    return 0.0 if dtype == "float32" else EPSILON[dtype] / 2 * np.maximum(np.abs(values), smallest[dtype])
+
+
 def compute_epsilon(dtype: str) -> float:
     """Precision of the arithmetic: halves are computed in float32."""
     return EPSILON["float64" if dtype == "float64" else "float32"]

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .native import EPSILON, Array, assert_close, launch
-
-
-def rounding(dtype, values):
-    """What rounding a result to a half type may add."""
-    return 0 if dtype == "float32" else EPSILON[dtype] / 2 * np.abs(values)
+from .native import EPSILON, Array, assert_close, launch, rounding
 
 
 class DenseCase:
@@ -43,20 +38,20 @@ class DenseCase:
 class DenseGradientCase:
     """x, W, dy and, where ReLU was fused, a y with zeros and a NaN in it."""
 
-    def __init__(self, batch, inputs, outputs, *, relu=True, offset=0, seed=0):
+    def __init__(self, batch, inputs, outputs, dtype="float32", *, weight_dtype=None, relu=True, offset=0, seed=0):
         rng = np.random.default_rng([seed, batch, inputs, outputs])
-        self.offset = offset
-        self.x = Array(rng.standard_normal((batch, inputs)), "float32", offset)
-        self.weight = Array(rng.standard_normal((outputs, inputs)), "float32", offset)
-        self.dy = Array(rng.standard_normal((batch, outputs)), "float32", offset)
+        self.offset, self.dtype = offset, dtype
+        self.x = Array(rng.standard_normal((batch, inputs)), dtype, offset)
+        self.weight = Array(rng.standard_normal((outputs, inputs)), weight_dtype or dtype, offset)
+        self.dy = Array(rng.standard_normal((batch, outputs)), dtype, offset)
         y = np.maximum(rng.standard_normal((batch, outputs)), 0)
         if y.size > 1:
             y.flat[-1] = np.nan
-        self.y = [Array(y, "float32", offset)] if relu else []
+        self.y = [Array(y, dtype, offset)] if relu else []
 
     def run(self):
-        results = [Array.poisoned(a.data.shape, "float32", self.offset) for a in (self.x, self.weight)]
-        results.append(Array.poisoned(self.dy.data.shape[-1:], "float32", self.offset))
+        results = [Array.poisoned(a.data.shape, self.dtype, self.offset) for a in (self.x, self.weight)]
+        results.append(Array.poisoned(self.dy.data.shape[-1:], self.dtype, self.offset))
         launch("DenseInputGradient", [self.weight, self.dy, *self.y], results[:1])
         launch("DenseParameterGradients", [self.x, self.dy, *self.y], results[1:])
         return results
@@ -71,5 +66,5 @@ class DenseGradientCase:
             ("db", dy.sum(0), np.abs(dy).sum(0), batch),
         ]
         for got, (name, expected, magnitude, length) in zip(self.run(), rows, strict=True):
-            bound = EPSILON["float32"] * (np.sqrt(length) + 4) * magnitude
+            bound = EPSILON["float32"] * (np.sqrt(length) + 4) * magnitude + rounding(self.dtype, expected)
             assert_close(got.values, expected, bound, name)

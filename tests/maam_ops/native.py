@@ -19,6 +19,7 @@ from .arrays import (
     launch_by,
     launching,
     parameter_dtype,
+    rounding,
 )
 
 # Tests of kernels take everything from here.
@@ -35,6 +36,7 @@ __all__ = [
     "launching",
     "parameter_dtype",
     "reached_through",
+    "rounding",
     "threads",
 ]
 

@@ -94,6 +94,42 @@ def test_halves_are_computed_in_float32(pynative, dtype):
     np.testing.assert_array_equal(y.float().asnumpy(), expected.float().asnumpy())
 
 
+@pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
+@pytest.mark.parametrize("weight_dtype", [ms.float32, None], ids=["float32 weight", "half weight"])
+def test_gradients_of_halves(mode, dtype, weight_dtype):
+    """Rounded once, each in the dtype of what it is the gradient of."""
+    x, incoming = tensor(9, 50).astype(dtype), tensor(9, 4)
+    weight, bias = tensor(4, 50).astype(weight_dtype or dtype), tensor(4).astype(weight_dtype or dtype)
+
+    def loss(*operands):
+        return (dense(*operands, relu=True, impl="native").astype(ms.float32) * incoming).sum()
+
+    halves = ms.grad(loss, (0, 1, 2))(x, weight, bias)
+    wide = ms.grad(loss, (0, 1, 2))(*(operand.astype(ms.float32) for operand in (x, weight, bias)))
+    for got, expected, operand in zip(halves, wide, (x, weight, bias), strict=True):
+        assert got.dtype == operand.dtype
+        bound = 2e-2 if dtype == ms.bfloat16 else 3e-3
+        got, expected = got.astype(ms.float32).asnumpy(), expected.asnumpy()
+        np.testing.assert_allclose(got, expected, rtol=bound, atol=bound * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_rows_of_several_dimensions_are_flattened(mode, impl):
+    fused = maam_ops.FusedDense(24, 5, impl=impl)
+    x, incoming = tensor(3, 2, 3, 4), tensor(3, 5)
+
+    def loss(data):
+        return (fused(data) * incoming).sum()
+
+    def flat(data):
+        return loss(data.reshape((3, -1)))
+
+    assert fused(x).shape == (3, 5)
+    got, expected = (ms.value_and_grad(f, 0, fused.trainable_params())(x) for f in (loss, flat))
+    for a, b in zip((got[0], got[1][0], *got[1][1]), (expected[0], expected[1][0], *expected[1][1]), strict=True):
+        np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+
+
 def test_dynamic_batch_in_graph_mode():
     ms.set_context(mode=ms.GRAPH_MODE)
     try:

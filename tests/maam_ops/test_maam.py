@@ -319,3 +319,39 @@ class TestErrors:
     def test_eps(self, pynative):
         with pytest.raises(ValueError, match="eps: got 2 values, expected one, or 3"):
             maam(images(1, 3, 8, 8), *operands(Net([branch(), branch()])), eps=(1e-5, 1e-5))
+
+
+class Classified(nn.Cell):
+    """The module and two dense layers, all fused: what mixed precision meets in a classifier."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+        self.hidden = maam_ops.FusedDense(6 * 16, 7, relu=True, impl="native")
+        self.output = maam_ops.FusedDense(7, 3, impl="native")
+
+    def construct(self, x):
+        return self.output(self.hidden(self.module(x)))
+
+
+@pytest.mark.parametrize("level", ["O2", "O3"])
+@pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
+def test_mixed_precision(mode, level, dtype):
+    """Half or single images: evaluation in the kernels alone, and gradients near those of float32."""
+    module = randomised(Net([branch(), branch()]))
+    net = Classified(module.fused("native"))
+    x, parameters = images(4, 3, 8, 8), net.trainable_params()
+    net.set_train()
+    step = ms.value_and_grad(SumOfProducts(net, images(4, 3, seed=1)).set_train(), None, parameters)
+    _, wide = step(x)
+    mixed = ms.amp.auto_mixed_precision(net, level, dtype)
+    step = ms.value_and_grad(SumOfProducts(mixed, images(4, 3, seed=1)).set_train(), None, parameters)
+    _, gradients = step(x)
+    for got, expected in zip(gradients, wide, strict=True):
+        assert got.dtype == expected.dtype
+        assert_near(got, expected, 0.2 if dtype == ms.bfloat16 else 0.05)
+    mixed.set_train(False)
+    results = []
+    ran = names(kernels_run(lambda: results.append(mixed(x.astype(dtype))) or results[0]))
+    assert ran == {"maam_inference", "dense_forward"}
+    assert np.isfinite(results[0].astype(ms.float32).asnumpy()).all()

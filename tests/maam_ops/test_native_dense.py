@@ -124,6 +124,15 @@ def test_gradients_around_blocks(isa, batch, inputs, outputs):
 
 
 @pytest.mark.parametrize("isa", native.isas("dense_product"))
+@pytest.mark.parametrize("weight_dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_of_halves(isa, dtype, weight_dtype):
+    with capped(isa):
+        for batch, outputs in ((7, 9), (64, 300), (300, 64)):
+            DenseGradientCase(batch, 101, outputs, dtype, weight_dtype=weight_dtype, offset=batch % 3).check()
+
+
+@pytest.mark.parametrize("isa", native.isas("dense_product"))
 @pytest.mark.parametrize("offset", [0, 4, 5])
 def test_gradients_past_the_cache(isa, offset):
     """Results of more than 16 MiB, with rows that begin at a cache line, behind one, and never at one."""
@@ -153,7 +162,8 @@ def test_gradients_have_the_same_bits_for_any_number_of_threads(isa):
             lambda c: setattr(c, "y", [Array(np.zeros((2, 4)), "float32")]),
             r"y: got shape 2x4, expected the shape of dy",
         ),
-        (lambda c: setattr(c, "dy", Array(np.zeros((2, 3)), "float16")), r"got dtype float16, expected float32"),
+        (lambda c: setattr(c, "dy", Array(np.zeros((2, 3)), "float64")), r"dy: got dtype float64, expected float32, "),
+        (lambda c: setattr(c, "dtype", "float16"), r"parameter 3: got dtype float16, expected float32"),
     ],
 )
 def test_bad_arguments_of_gradients_are_named(change, message):

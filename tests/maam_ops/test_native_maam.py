@@ -36,6 +36,26 @@ def test_numbers_of_channels(isa, inputs, channels, outputs):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("weight_dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_halves_in_any_combination(isa, dtype, weight_dtype):
+    with capped(isa):
+        MaamCase((2, 3, 9, 21), kernels=(3, 5, 3), dtype=dtype, weight_dtype=weight_dtype, offset=1).check()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_are_float32_rounded_once(isa, dtype):
+    half = MaamCase((2, 3, 16, 14), dtype=dtype, weight_dtype=dtype)
+    wide = MaamCase((2, 3, 16, 14))
+    wide.x = wide.images(half.x.values)
+    for group, stored in zip((*wide.branches, wide.reduce), (*half.branches, half.reduce), strict=True):
+        group[0] = wide.array(stored[0].values)
+    with capped(isa):
+        np.testing.assert_array_equal(half.run().data, native.Array(wide.run().values, dtype).data)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("count", range(2, 9))
 def test_numbers_of_branches(isa, count):
     with capped(isa):
@@ -78,7 +98,7 @@ def test_integers_are_exact(isa):
         group[4] = case.array(np.full(group[4].data.shape, 4.0))
     with capped(isa), pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.maam_ops.maam_case.EPS", 0.0)
-        np.testing.assert_array_equal(case.run().values, case._expected())
+        np.testing.assert_array_equal(case.run().values, case.expected())
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -94,7 +94,8 @@ def _aggregate_reduce(draw: Draw, dtype: str) -> ReduceCase:
 
 def _dense(draw: Draw, dtype: str) -> DenseCase:
     long = draw.rng.random() < 0.1
-    case = DenseCase(draw.size(70), draw.size(10_000 if long else 300), draw.size(40), bias=draw.pick((True, False)),
+    case = DenseCase(draw.size(70), draw.size(10_000 if long else 300), draw.size(40), dtype,
+                     weight_dtype=draw.pick((dtype, "float32")), bias=draw.pick((True, False)),
                      relu=draw.pick((True, False)), offset=draw.offset(), seed=draw.seed)  # fmt: skip
     case.x = _redraw(draw, case.x)
     return case
@@ -104,8 +105,9 @@ def _maam(draw: Draw, dtype: str) -> MaamCase:
     height, width = draw.image(600)
     kernels = [draw.pick((1, 3, 3, 5, 7)) for _ in range(draw.pick((2, 3, 3, 4, 8)))]
     images = draw.size(4), draw.size(6), max(2, height), max(2, width)
-    case = MaamCase(images, draw.size(20), draw.size(40), kernels, offset=draw.offset(), seed=draw.seed)
-    case.x = case.array(draw.values(case.x.values))
+    case = MaamCase(images, draw.size(20), draw.size(40), kernels, dtype=dtype,
+                    weight_dtype=draw.pick((dtype, "float32")), offset=draw.offset(), seed=draw.seed)  # fmt: skip
+    case.x = case.images(draw.values(case.x.values))
     return case
 
 
@@ -226,8 +228,8 @@ def _maam_deep(draw: Draw, dtype: str) -> MaamDeepCase:
 
 
 def _dense_gradients(draw: Draw, dtype: str) -> DenseGradientCase:
-    case = DenseGradientCase(draw.size(300), draw.size(300), draw.size(300), relu=draw.pick((True, False)),
-                             offset=draw.offset(), seed=draw.seed)  # fmt: skip
+    case = DenseGradientCase(draw.size(300), draw.size(300), draw.size(300), dtype,
+                             weight_dtype=draw.pick((dtype, "float32")), relu=draw.pick((True, False)), offset=draw.offset(), seed=draw.seed)  # fmt: skip
     case.x, case.dy = _redraw(draw, case.x), _redraw(draw, case.dy)
     return case
 
@@ -265,6 +267,9 @@ def _plain_training() -> MaamTrainingCase:
     return case
 
 
+# Of kernels that compute in float32.
+SINGLE = ("float32", "float16", "bfloat16")
+
 OPERATORS = (
     Operator(
         "aggregate",
@@ -293,18 +298,18 @@ OPERATORS = (
     Operator(
         "dense",
         "dense_segment",
-        ("float32",),
+        SINGLE,
         _dense,
-        lambda _: DenseCase(13, 333, 10, offset=1),
-        lambda _: DenseCase(20, 9001, 30),
+        lambda dtype: DenseCase(13, 333, 10, dtype, offset=1),
+        lambda dtype: DenseCase(20, 9001, 30, dtype),
     ),
     Operator(
         "dense_gradients",
         "dense_product",
-        ("float32",),
+        SINGLE,
         _dense_gradients,
-        lambda _: DenseGradientCase(13, 333, 10, offset=1),
-        lambda _: DenseGradientCase(70, 2001, 300),
+        lambda dtype: DenseGradientCase(13, 333, 10, dtype, offset=1),
+        lambda dtype: DenseGradientCase(70, 2001, 300, dtype),
     ),
     Operator(
         "cross_entropy",
@@ -325,10 +330,10 @@ OPERATORS = (
     Operator(
         "maam",
         "maam_inference",
-        ("float32",),
+        SINGLE,
         _maam,
-        lambda _: MaamCase((3, 3, 17, 18), offset=1, lift=3),
-        lambda _: MaamCase((5, 3, 34, 30), offset=3),
+        lambda dtype: MaamCase((3, 3, 17, 18), dtype=dtype, offset=1, lift=3),
+        lambda dtype: MaamCase((5, 3, 34, 30), dtype=dtype, offset=3),
     ),
     Operator(
         "maam_training",

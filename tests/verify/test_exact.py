@@ -165,7 +165,7 @@ def check_reduce_training(dtype, pixels, branches):
 @pytest.mark.parametrize("relu", [True, False])
 def test_dense(dtype, isa, batch, inputs, relu):
     rng = np.random.default_rng(inputs)
-    case = DenseCase(batch, inputs, 6, relu=relu, offset=1)
+    case = DenseCase(batch, inputs, 6, dtype, relu=relu, offset=1)
     case.x = Array(whole(rng, case.x.data.shape), dtype)
     case.weight = Array(whole(rng, case.weight.data.shape), dtype)
     case.bias = [Array(whole(rng, 6), dtype)]
@@ -179,10 +179,10 @@ def test_dense(dtype, isa, batch, inputs, relu):
 @pytest.mark.parametrize("size", [(8, 8), (9, 35)])
 def test_whole_module(dtype, isa, kernels, equal, size):
     rng = np.random.default_rng([equal, *size])
-    case = MaamCase((2, 3, *size), kernels=kernels)
+    case = MaamCase((2, 3, *size), kernels=kernels, dtype=dtype)
     case.alpha, w = exact_alpha("float32", len(kernels), equal)
     case.eps = Array(np.full(len(kernels) + 1, 3), "float64")
-    case.x = case.array(whole(rng, case.x.data.shape, 3))
+    case.x = case.images(whole(rng, case.x.data.shape, 3))
 
     def conv_norm(x, operands):
         """The same layer on whole numbers, its scale a power of two."""

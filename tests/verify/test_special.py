@@ -13,6 +13,7 @@ from tests.kernels import core, needs_this_process
 from tests.maam_ops import native, oracle
 from tests.maam_ops.aggregate_case import AggregateCase
 from tests.maam_ops.dense_case import DenseCase
+from tests.maam_ops.maam_case import MaamCase
 from tests.maam_ops.maam_training_case import MaamTrainingCase
 from tests.maam_ops.native import Array
 from tests.maam_ops.reduce_case import EPS, ReduceCase
@@ -155,7 +156,7 @@ def test_the_whole_module_refuses_it_at_the_call(impl, shape, pynative):
 
 @variants("dense")
 def test_dense_of_special_values(dtype, isa):
-    case = DenseCase(3, 40, 5)
+    case = DenseCase(3, 40, 5, dtype)
     x = case.x.values.copy()
     x[0, 3], x[1, 7] = np.nan, np.inf
     case.x = Array(x, dtype)
@@ -166,6 +167,33 @@ def test_dense_of_special_values(dtype, isa):
         cut = case.run().values
     assert np.isnan(y[0]).all() and (y[1] == np.inf * np.sign(weight[:, 7])).all() and np.isfinite(y[2]).all()
     np.testing.assert_array_equal(cut, np.where(y > 0, y, 0))
+
+
+@variants("maam")
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf, 1e25], ids=str)
+@pytest.mark.parametrize("kernels", [(3, 3), (3, 5)], ids=str)
+def test_special_pixels_of_the_whole_module(dtype, isa, kernels, special):
+    """They reach the pixels whose taps meet them and no other, and leave the other images alone."""
+    if special == 1e25 and dtype == "float16":
+        pytest.skip("an infinity in float16")
+    case = MaamCase((3, 3, 9, 12), kernels=kernels, dtype=dtype)
+    with native.capped(isa):
+        before = case.run().data.copy()
+        x = case.x.values.copy()
+        x[1, 2, 4, 5] = special
+        case.x = case.images(x)
+        with np.errstate(invalid="ignore", over="ignore"):
+            expected = case.expected()
+            got = case.run()
+    untouched = np.ones(expected.shape[2:], bool)
+    untouched[1:4, 1:5] = False
+    np.testing.assert_array_equal(got.data[[0, 2]], before[[0, 2]])
+    bound = np.full(expected.shape, 1e-5 + native.EPSILON[dtype]) * (1 + np.abs(expected))
+    native.assert_close(got.values[1][:, untouched], expected[1][:, untouched], bound[1][:, untouched], "F around")
+    if not np.isfinite(special):
+        finite = np.isfinite(expected[1])
+        np.testing.assert_array_equal(got.values[1][~finite], expected[1][~finite])
+        native.assert_close(got.values[1][finite], expected[1][finite], bound[1][finite], "F")
 
 
 @variants("maam_training")
