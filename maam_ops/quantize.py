@@ -12,13 +12,13 @@ calibrate on, by one of three rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from maam_ops import _branch, _int8
+from maam_ops._calibrate import Layer, Net, Seen
 from maam_ops.aggregate import FusedAgentAggregate
 from maam_ops.dense_int8 import DenseInt8
 from maam_ops.maam_deep_int8 import MAX_MIDDLE, MaamDeepInt8
@@ -26,8 +26,6 @@ from maam_ops.maam_int8 import MaamInt8
 
 RULES = ("max", "percentile", "mse")
 BEST = "best"
-_PERCENT = 99.99
-_CHUNK = 16  # images at a time
 # Largest bias in units of its sum: that of all branches and the products fit 32 bits together.
 _MAX_BIAS = 2.0**27
 
@@ -111,7 +109,7 @@ def quantize(
         )
     if not np.isfinite(data).all():
         raise ValueError("maam_ops.quantize: images: got NaN or infinity, expected finite values to calibrate on")
-    seen = _Seen(net, data)
+    seen = Seen(net, data)
     made: dict[str, QuantizedClassifier] = {}
     losses = {}
     for name in RULES if rule == BEST else (rule,):
@@ -123,22 +121,7 @@ def quantize(
     return made[best]
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A convolution (O, C, k, k) or dense layer (O, K) in float64, normalisation and factor folded in."""
-
-    weight: np.ndarray
-    bias: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Net:
-    branches: list[list[_Layer]]
-    reduce: _Layer
-    layers: list[_Layer]
-
-
-def _read(branches, alpha, conv, bn, classifier) -> _Net:
+def _read(branches, alpha, conv, bn, classifier) -> Net:
     """The classifier's layers; ValueError where it is none that runs on bytes."""
     depth = _branch.convolutions_of(branches[0])
     channels = conv.in_channels
@@ -168,8 +151,8 @@ def _read(branches, alpha, conv, bn, classifier) -> _Net:
     layers = []
     for layer in classifier:
         weight = _numbers(layer.weight)
-        layers.append(_Layer(weight, np.zeros(len(weight)) if layer.bias is None else _numbers(layer.bias)))
-    return _Net(read, _fold(conv, bn, 1), layers)
+        layers.append(Layer(weight, np.zeros(len(weight)) if layer.bias is None else _numbers(layer.bias)))
+    return Net(read, _fold(conv, bn, 1), layers)
 
 
 def _why_not(branch: nn.Cell, depth: int, channels: int, first: nn.Cell) -> str | None:
@@ -194,124 +177,13 @@ def _numbers(parameter: Parameter) -> np.ndarray:
     return parameter.float().asnumpy().astype(np.float64)
 
 
-def _fold(conv: nn.Conv2d, bn: nn.BatchNorm2d, factor: float) -> _Layer:
+def _fold(conv: nn.Conv2d, bn: nn.BatchNorm2d, factor: float) -> Layer:
     gamma, beta, mean, variance = map(_numbers, (bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance))
     scale = factor * gamma / np.sqrt(variance + bn.eps)
-    return _Layer(_numbers(conv.weight) * scale.reshape(-1, 1, 1, 1), factor * beta - mean * scale)
+    return Layer(_numbers(conv.weight) * scale.reshape(-1, 1, 1, 1), factor * beta - mean * scale)
 
 
-class _Seen:
-    """The values of each activation over the images, in histograms, and the logits.
-
-    Attributes:
-        low, high: of the images, 0 included.
-        middle: for each branch that has a second convolution, what goes into it.
-        g, f: as in the equations.
-        hidden: what each dense layer but the last gives.
-    """
-
-    def __init__(self, net: _Net, images: np.ndarray) -> None:
-        self.low, self.high = min(0.0, float(images.min())), max(0.0, float(images.max()))
-        deep = len(net.branches[0]) == 2
-        self.middle = [_Histogram() for _ in net.branches if deep]
-        self.g, self.f = _Histogram(), _Histogram()
-        self.hidden = [_Histogram() for _ in net.layers[:-1]]
-        logits = []
-        for start in range(0, len(images), _CHUNK):
-            x = images[start : start + _CHUNK].transpose(0, 2, 3, 1)
-            g = 0.0
-            for k, branch in enumerate(net.branches):
-                y = x
-                for i, layer in enumerate(branch):
-                    y = np.maximum(_convolve(y, layer), 0)
-                    if i < len(branch) - 1:
-                        self.middle[k].add(y)
-                g = g + _pool(y)
-            self.g.add(g)
-            f = np.maximum(_convolve(g, net.reduce), 0)
-            self.f.add(f)
-            y = f.transpose(0, 3, 1, 2).reshape(len(f), -1)
-            for i, layer in enumerate(net.layers):
-                y = y @ layer.weight.T.astype(np.float32) + layer.bias.astype(np.float32)
-                if i < len(net.layers) - 1:
-                    y = np.maximum(y, 0)
-                    self.hidden[i].add(y)
-            logits.append(y)
-        self.logits = np.concatenate(logits)
-
-
-def _convolve(x: np.ndarray, layer: _Layer) -> np.ndarray:
-    """(B, H, W, C) -> (B, H, W, O), zeros around."""
-    kernel = layer.weight.shape[2]
-    edge = kernel // 2
-    batch, height, width, _ = x.shape
-    padded = np.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-    taps = [padded[:, y : y + height, z : z + width] for y in range(kernel) for z in range(kernel)]
-    patches = np.stack(taps, -2).reshape(batch * height * width, -1)
-    weight = layer.weight.transpose(2, 3, 1, 0).reshape(-1, len(layer.bias)).astype(np.float32)
-    return (patches @ weight + layer.bias.astype(np.float32)).reshape(batch, height, width, -1)
-
-
-def _pool(x: np.ndarray) -> np.ndarray:
-    batch, height, width, channels = x.shape
-    even = x[:, : height // 2 * 2, : width // 2 * 2]
-    return even.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
-
-
-class _Histogram:
-    """Counts of values from 0 on, in bins whose width doubles when a larger value comes."""
-
-    BINS = 4096
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(self.BINS)
-        self.top = 2.0**-20  # upper edge of the last bin
-        self.largest = 0.0
-
-    def add(self, values: np.ndarray) -> None:
-        largest = float(values.max(initial=0))
-        self.largest = max(self.largest, largest)
-        while self.top < largest:
-            self.top *= 2
-            pairs = self.counts.reshape(-1, 2).sum(1)
-            self.counts = np.concatenate([pairs, np.zeros(self.BINS // 2)])
-        bins = np.minimum((values.ravel() * np.float32(self.BINS / self.top)).astype(np.int64), self.BINS - 1)
-        self.counts += np.bincount(bins, minlength=self.BINS)
-
-    def scale(self, rule: str) -> float:
-        """Of a byte: the limit by the rule, over the largest byte."""
-        if self.largest == 0:
-            return 1.0
-        return _LIMITS[rule](self) / _int8.MAX_ACTIVATION
-
-    def centres(self) -> np.ndarray:
-        return (np.arange(self.BINS) + 0.5) * (self.top / self.BINS)
-
-    def percentile(self) -> float:
-        seen = np.cumsum(self.counts)
-        bin_ = int(np.searchsorted(seen, _PERCENT / 100 * seen[-1]))
-        return min(self.largest, (bin_ + 1) * self.top / self.BINS)
-
-    def least_error(self) -> float:
-        centres = self.centres()
-        limits = self.largest * np.linspace(0.2, 1, 81)
-        errors = []
-        for limit in limits:
-            step = limit / _int8.MAX_ACTIVATION
-            rounded = np.minimum(np.rint(centres / step), _int8.MAX_ACTIVATION) * step
-            # Within a bin values are spread evenly; zeros, many behind a ReLU, are exact.
-            errors.append(float(self.counts[1:] @ np.square(centres - rounded)[1:]))
-        return float(limits[int(np.argmin(errors))])
-
-
-_LIMITS: dict[str, Callable[[_Histogram], float]] = {
-    "max": lambda histogram: histogram.largest,
-    "percentile": _Histogram.percentile,
-    "mse": _Histogram.least_error,
-}
-
-
-def _build(net: _Net, seen: _Seen, rule: str, impl: str) -> QuantizedClassifier:
+def _build(net: Net, seen: Seen, rule: str, impl: str) -> QuantizedClassifier:
     step = (seen.high - seen.low) / _int8.MAX_ACTIVATION or 1.0
     zero = round(-seen.low / step)
     input_ = (1 / step, zero)
@@ -341,7 +213,7 @@ def _build(net: _Net, seen: _Seen, rule: str, impl: str) -> QuantizedClassifier:
     return QuantizedClassifier(module, layers, rule).set_train(False)
 
 
-def _whole(layers: Sequence[_Layer], scales: Sequence[float]) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+def _whole(layers: Sequence[Layer], scales: Sequence[float]) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """Weights and biases of layers whose sums are added up, as whole numbers of one unit for each output.
 
     Args:
@@ -365,12 +237,12 @@ def _less_zero(layer: tuple[np.ndarray, np.ndarray], zero: int) -> tuple[np.ndar
     return weight, bias - zero * weight.reshape(len(bias), -1).sum(1)
 
 
-def _channels_last(layer: _Layer, channels: int) -> _Layer:
+def _channels_last(layer: Layer, channels: int) -> Layer:
     """A dense layer behind F flattened (O, H, W), for F as (H, W, O rounded up)."""
     weight = layer.weight.reshape(len(layer.bias), channels, -1).transpose(0, 2, 1)
     missing = -channels % _int8.QUAD
-    return _Layer(np.pad(weight, ((0, 0), (0, 0), (0, missing))).reshape(len(layer.bias), -1), layer.bias)
+    return Layer(np.pad(weight, ((0, 0), (0, 0), (0, missing))).reshape(len(layer.bias), -1), layer.bias)
 
 
-def _padded(layer: _Layer) -> _Layer:
-    return _Layer(np.pad(layer.weight, ((0, 0), (0, -layer.weight.shape[1] % _int8.QUAD))), layer.bias)
+def _padded(layer: Layer) -> Layer:
+    return Layer(np.pad(layer.weight, ((0, 0), (0, -layer.weight.shape[1] % _int8.QUAD))), layer.bias)

@@ -6,7 +6,8 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
 import maam_ops
-from maam_ops.quantize import RULES, _Histogram, _Layer, _whole
+from maam_ops._calibrate import Histogram, Layer
+from maam_ops.quantize import RULES, _whole
 
 SIZE, CLASSES = 10, 7
 
@@ -139,19 +140,19 @@ class TestRules:
         return np.concatenate([np.random.default_rng(0).uniform(0, 1, 100_000), [50.0]])
 
     def test_limits(self):
-        histogram = _Histogram()
+        histogram = Histogram()
         for part in np.array_split(self.values(), 7):
             histogram.add(part.astype(np.float32))
         steps = {rule: histogram.scale(rule) * 127 for rule in RULES}
         assert steps["max"] == 50 and 1 <= steps["percentile"] < 1.1 and steps["mse"] < 50
 
     def test_nothing_seen_above_zero(self):
-        histogram = _Histogram()
+        histogram = Histogram()
         histogram.add(np.zeros(5, np.float32))
         assert [histogram.scale(rule) for rule in RULES] == [1.0] * 3
 
     def test_whole_numbers_use_their_range_and_biases_stay_in_theirs(self):
-        layers = [_Layer(np.array([[0.5, -2.0], [0.0, 0.0], [1e-9, 0]]), np.array([3.0, 0.0, 1e3]))]
+        layers = [Layer(np.array([[0.5, -2.0], [0.0, 0.0], [1e-9, 0]]), np.array([3.0, 0.0, 1e3]))]
         ((weight, bias),), unit = _whole(layers, [0.1])
         assert weight[0].tolist() == [32, -127] and bias[0] == round(3 / (0.2 / 127))
         assert unit[1] == 1 and np.abs(bias).max() <= 2**27
