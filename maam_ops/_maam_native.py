@@ -123,7 +123,7 @@ def _inference_gradients(backward, x, eps, alpha, branches, last, df):
     for i in range(len(branches)):
         by_x, by_operands = _branch_gradients(x, branches[i], values[i].astype(ms.float32), agents[i], tail[4 + i])
         dx = dx + by_x
-        gradients = gradients + (by_operands[0].astype(halves[i]), *by_operands[1:])
+        gradients = (*gradients, by_operands[0].astype(halves[i]), *by_operands[1:])
     none = ops.zeros_like(last[1])
     dlast = tail[1].astype(dtypes[1])
     return (dx.astype(dtypes[0]), ops.zeros_like(eps), tail[0], *gradients, dlast, tail[2], tail[3], none, none)
