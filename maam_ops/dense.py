@@ -138,7 +138,14 @@ def _run_native(x, weight, bias, relu):
 
 def _rows(x, weight):
     """x with a last dimension of K."""
-    return x if x.ndim < 3 or x.shape[-1] == weight.shape[1] else x.reshape((x.shape[0], -1))
+    return x if x.ndim < 3 or x.shape[-1] == weight.shape[1] else _reshaped(x, (x.shape[0], -1))
+
+
+def _reshaped(tensor, shape):
+    """MindSpore has no Reshape of bfloat16 on CPU; as float32 nothing is lost."""
+    if tensor.dtype == ms.bfloat16:
+        return tensor.astype(ms.float32).reshape(shape).astype(ms.bfloat16)
+    return tensor.reshape(shape)
 
 
 def _as(tensor, dtype):
@@ -157,7 +164,7 @@ def _parameter_gradients(x, weight, saved):
 
 def _input_gradient(x, weight, saved):
     dx = _INPUT_GRADIENT[len(saved) - 1](weight, *saved)
-    return dx if x.ndim < 3 or x.shape[-1] == weight.shape[1] else dx.reshape(x.shape)
+    return dx if x.ndim < 3 or x.shape[-1] == weight.shape[1] else _reshaped(dx, x.shape)
 
 
 def _bprop(flag, x, weight, out, dout):

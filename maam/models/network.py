@@ -326,7 +326,7 @@ class Maam(nn.Cell):
         if not isinstance(fused, maam_ops.FusedMAAM) or fused.choice.impl != "native":
             raise MaamError(
                 f"dtype {dtype}: the branches of this model do not run as one compiled operator here, and MindSpore's "
-                f"own layers compute in float32 on CPU; use dtype float32 ({maam_ops.explain(self.maam)})"
+                "own layers have no half form on CPU; use dtype float32 (maam_ops.explain(net) says why)"
             )
         self._half = DTYPES[dtype]
         for parameter in self.get_parameters():

@@ -63,6 +63,9 @@ def test_train_resume_and_eval(tmp_path: Path) -> None:
     assert figures.keys() == {"loss", "accuracy", "macro precision", "macro recall", "macro F1"}
     assert f"accuracy {figures['accuracy']}" in resumed.output
 
+    half = maam("eval", run, "--test-images", 40, "--dtype", "bfloat16")
+    assert "dtype bfloat16: the branches of this model do not run as one compiled operator" in one_line_error(half)
+
     damaged = bytearray((run / CHECKPOINT_NAME).read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (run / CHECKPOINT_NAME).write_bytes(damaged)

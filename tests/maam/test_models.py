@@ -225,3 +225,33 @@ def test_both_forms_of_a_classifier_are_quantised_alike(pynative: None, impl: st
     logits = maam.quantize(net.set_train(False), images, rule="max")(Tensor(images)).asnumpy()
     expected = net(Tensor(images)).asnumpy()
     assert np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("preset", ["authors", "deep"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_types_change_the_logits_by_a_rounding(preset: str, dtype: str) -> None:
+    images = Tensor(np.random.default_rng(0).random((3, 1, 8, 8)).astype(np.float32))
+    logits = {}
+    for stored in ("float32", dtype):
+        ms.set_seed(0)
+        net = maam.create_model(preset, dtype=stored, channels=(4, 6)[: 1 + (preset == "deep")], in_channels=1,
+                                image_size=8, hidden=16, reduce_channels=8).set_train(False)  # fmt: skip
+        logits[stored] = net(images)
+    assert {str(p.dtype) for p in net.get_parameters()} == {"Float32", dtype.replace("f", "F").replace("b", "B")}
+    assert net.maam.fusion.attn_weights.dtype == logits[dtype].dtype == ms.float32
+    got, expected = (logits[name].asnumpy() for name in (dtype, "float32"))
+    assert 0 < np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "preset, options, message",
+    [
+        ("authors", {"dtype": "float64"}, "dtype must be one of float32, float16, bfloat16, got 'float64'"),
+        ("authors", {"dtype": "float16", "impl": "reference"}, "do not run as one compiled operator"),
+        ("authors", {"dtype": "float16", "stride": 2}, "do not run as one compiled operator"),
+        ("mlp", {"dtype": "bfloat16"}, "has no fused operators, expected float32"),
+    ],
+)
+def test_a_half_type_that_a_model_has_no_form_for_is_refused(preset: str, options: dict, message: str) -> None:
+    with pytest.raises(maam.MaamError, match=message):
+        maam.create_model(preset, **options)

@@ -91,8 +91,9 @@ class MaamCase:
 
         x = take(self.x.values)
         spread = _largest_of_tiles(x) if absolute else x
-        folded = zip(self.kernels, self.branches, strict=True)
-        agents = [max_pool(conv_norm(spread if k == 3 else x, b)) for k, b in folded]
+        agents = []
+        for kernel, branch in zip(self.kernels, self.branches, strict=True):
+            agents.append(max_pool(conv_norm(spread if kernel == 3 else x, branch)))
         return conv_norm(oracle.aggregate(self.alpha.values, agents), self.reduce)
 
     def check(self):

@@ -228,9 +228,9 @@ def _maam_deep(draw: Draw, dtype: str) -> MaamDeepCase:
 
 
 def _dense_gradients(draw: Draw, dtype: str) -> DenseGradientCase:
-    weight_dtype = draw.pick((dtype, "float32"))
-    case = DenseGradientCase(draw.size(300), draw.size(300), draw.size(300), dtype, weight_dtype=weight_dtype,
-                             relu=draw.pick((True, False)), offset=draw.offset(), seed=draw.seed)  # fmt: skip
+    case = DenseGradientCase(draw.size(300), draw.size(300), draw.size(300), dtype,
+                             weight_dtype=draw.pick((dtype, "float32")), relu=draw.pick((True, False)),
+                             offset=draw.offset(), seed=draw.seed)  # fmt: skip
     case.x, case.dy = _redraw(draw, case.x), _redraw(draw, case.dy)
     return case
 
