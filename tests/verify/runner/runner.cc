@@ -151,7 +151,8 @@ void Launch(std::istringstream& request) {
   if (found == maam::AotFunctions().end()) return Answer("error", "no entry point " + running);
   std::vector<Call> calls;
   const bool updates = std::any_of(parameters.begin(), parameters.end(), [](const Parameter& p) { return p.updated; });
-  const int together = updates ? 1 : callers;  // what is updated belongs to one caller at a time
+  // What is updated belongs to one caller at a time. Oracles are plain loops without threads.
+  const int together = updates || running.ends_with("Reference") ? 1 : callers;
   for (int i = 0; i < together; ++i) calls.emplace_back(parameters, buffers);
   std::vector<std::thread> threads;
   for (const Buffer& buffer : buffers) live.push_back(&buffer);
