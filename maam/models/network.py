@@ -211,8 +211,8 @@ class MultiAgentModule(nn.Cell):
             )
             setattr(self, f"agent{index + 1}", agent)
             agents.append(agent)
-        # A plain tuple: a CellList would rename the parameters of its cells.
-        self._agents = tuple(agents)
+        # Plain tuples: a CellList would rename the parameters of its cells.
+        self._plain_agents = self._agents = tuple(agents)
         self._resizes = tuple(_resize(size, config.grid) for size in config.branch_sizes)
         self.fusion = AgentAttention(config.num_agents) if config.attention else BranchMean()
         self.reduce = nn.Identity()
@@ -241,7 +241,7 @@ class MultiAgentModule(nn.Cell):
             self._whole, self._stages = True, (self.rest,)
         else:
             agents = [FusedAgent(agent, impl) for agent in self._agents]
-            self.agents = nn.CellList(agents, auto_prefix=False)
+            self.fused_agents = nn.CellList(agents, auto_prefix=False)
             self._agents = tuple(agents)
             self._fuse_mix(alpha, last, impl)
 
@@ -260,7 +260,7 @@ class MultiAgentModule(nn.Cell):
     @property
     def agents(self) -> Sequence[AgentBlock]:
         """The branches in plain cells."""
-        return self._agents
+        return self._plain_agents
 
     def construct(self, x: Tensor) -> Tensor:
         if self._whole:
