@@ -205,7 +205,7 @@ def test_whole_module(dtype, isa, kernels, equal, size):
 @pytest.mark.parametrize("relu", [True, False])
 def test_dense_gradients(dtype, isa, batch, inputs, relu):
     rng = np.random.default_rng(inputs)
-    case = DenseGradientCase(batch, inputs, 50, relu=relu, offset=1)
+    case = DenseGradientCase(batch, inputs, 50, dtype, relu=relu, offset=1)
     for name in ("x", "weight", "dy"):
         setattr(case, name, Array(whole(rng, getattr(case, name).data.shape), dtype))
     with np.errstate(invalid="ignore"):
