@@ -144,6 +144,12 @@ def choose(op: str, impl: str = AUTO, shape: Sequence[int] | None = None, traini
 
 
 @constexpr
+def chosen(op, impl, shape, training):
+    """The implementation for one call of an operator's function; see :func:`choose`."""
+    return choose(op, impl, shape, training).impl
+
+
+@constexpr
 def path(op, impl, automatic, shape, training):
     """The implementation for one call of a Cell that has decided for ``impl`` by itself or, if not, was told."""
     return choose(op, AUTO, shape, training).impl if automatic and impl == NATIVE else impl

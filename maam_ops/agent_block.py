@@ -75,7 +75,7 @@ def agent_block(
         RuntimeError: the implementation asked for is not available here.
     """
     check_agent_block(OP, x.shape, x.dtype, first[0].shape, second[0].shape)
-    if _chosen(impl, x.shape) == "native":
+    if _select.chosen(OP, impl, x.shape, True) == "native":
         return _run_native(x, first, second, momentum, eps)
     return reference(x, first, second, momentum=momentum, eps=eps)
 
@@ -160,11 +160,6 @@ def train_cells(x, block):
     ops.assign(second[3], result[3])
     ops.assign(second[4], result[4])
     return result[0]
-
-
-@constexpr
-def _chosen(impl, shape):
-    return _select.choose(OP, impl, shape, True).impl
 
 
 @constexpr

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, ops
-from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell
@@ -59,7 +58,7 @@ def agent_aggregate(alpha: Tensor, *branches: Tensor, impl: str = "auto") -> Ten
     """
     branches = flat_branches(branches)
     check_branches(OP, alpha.shape, _shapes(branches), _dtypes(branches))
-    chosen = _chosen(impl, branches[0].shape)
+    chosen = _select.chosen(OP, impl, branches[0].shape, None)
     if chosen == "native":
         return _run_native(alpha, branches)
     if chosen == "akg":
@@ -124,11 +123,6 @@ def _shapes(tensors):
 
 def _dtypes(tensors):
     return tuple([tensor.dtype for tensor in tensors])
-
-
-@constexpr
-def _chosen(impl, shape):
-    return _select.choose(OP, impl, shape).impl
 
 
 def _run_native(alpha, branches):

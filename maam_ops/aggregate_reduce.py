@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select, aggregate, reduce
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches, check_reduce
@@ -80,7 +79,7 @@ def aggregate_reduce(
     check_branches(OP, alpha.shape, [branch.shape for branch in branches], [branch.dtype for branch in branches])
     first = branches[0]
     check_reduce(OP, first.shape, first.dtype, weight.shape, gamma.shape, beta.shape, training)
-    if _chosen(impl, first.shape, training) == "native":
+    if _select.chosen(OP, impl, first.shape, training) == "native":
         return _run_native(alpha, branches, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps)
     return reference(
         alpha,
@@ -176,11 +175,6 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
             f"num_agents={self.num_agents}, in_channels={self.in_channels}, out_channels={self.out_channels}, "
             f"eps={self.eps}, momentum={self.momentum}, impl={self.impl}"
         )
-
-
-@constexpr
-def _chosen(impl, shape, training):
-    return _select.choose(OP, impl, shape, training).impl
 
 
 def _run_native(alpha, branches, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps):

@@ -77,7 +77,7 @@ def cross_entropy(
             implementation asked for is not available here.
     """
     check_cross_entropy(OP, logits.shape, logits.dtype, labels.shape, labels.dtype, label_smoothing)
-    if _chosen(impl, logits.shape) == "native":
+    if _select.chosen(OP, impl, logits.shape, None) == "native":
         return _run_native(logits, labels, label_smoothing, ignore_index)
     return reference(logits, labels, label_smoothing=label_smoothing, ignore_index=ignore_index)
 
@@ -112,11 +112,6 @@ class FusedCrossEntropy(FusedCell):
 
     def extend_repr(self) -> str:
         return f"label_smoothing={self.label_smoothing}, ignore_index={self.ignore_index}, impl={self.impl}"
-
-
-@constexpr
-def _chosen(impl, shape):
-    return _select.choose(OP, impl, shape).impl
 
 
 @constexpr

@@ -54,7 +54,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool =
         RuntimeError: the implementation asked for is not available here.
     """
     check_dense(OP, x.shape, x.dtype, weight.shape, () if bias is None else bias.shape)
-    if _chosen(impl, x.shape) == "native":
+    if _select.chosen(OP, impl, x.shape, None) == "native":
         return _run_native(x, weight, bias, relu)
     return reference(x, weight, bias, relu=relu)
 
@@ -117,11 +117,6 @@ class FusedDense(FusedCell):
             f"in_channels={self.in_channels}, out_channels={self.out_channels}, has_bias={self.bias is not None}, "
             f"relu={self.relu}, impl={self.impl}"
         )
-
-
-@constexpr
-def _chosen(impl, shape):
-    return _select.choose(OP, impl, shape).impl
 
 
 @constexpr

@@ -98,7 +98,7 @@ def maam_deep(
     """
     check_maam_deep(OP, x.shape, x.dtype, alpha.shape, _kernel_shapes(branches), weight.shape)
     last = (weight, gamma, beta, moving_mean, moving_variance)
-    if _chosen(impl, x.shape) == "native":
+    if _select.chosen(OP, impl, x.shape, False) == "native":
         return _run_native(x, alpha, branches, last, eps)
     return reference(x, alpha, branches, *last, eps=eps)
 
@@ -135,11 +135,6 @@ def _kernel_shapes(branches):
     for branch in branches:
         shapes.append((branch[0].shape, branch[5].shape))
     return shapes
-
-
-@constexpr
-def _chosen(impl, shape):
-    return _select.choose(OP, impl, shape, False).impl
 
 
 @constexpr

@@ -96,7 +96,7 @@ def reduce(
         RuntimeError: the implementation asked for is not available here.
     """
     check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
-    chosen = _chosen(impl, g.shape, training)
+    chosen = _select.chosen(OP, impl, g.shape, training)
     if chosen == "native":
         return _run_native(g, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps)
     if chosen == "akg":
@@ -245,11 +245,6 @@ def _conv1x1(g, weight):
 def _scalar(value, dtype):
     """A number as a tensor: MindSpore would round a Python float to float32, beside float64 data too."""
     return Tensor(value, dtype)
-
-
-@constexpr
-def _chosen(impl, shape, training):
-    return _select.choose(OP, impl, shape, training).impl
 
 
 @constexpr

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/ceil_div.h"
 #include "core/dispatch.h"
 #include "core/parallel.h"
 
@@ -26,7 +27,7 @@ void RunAdamUpdate(const AdamUpdate& p) {
   const auto kernel = Choose<AdamUpdateKernel>(ChooseVariant("adam_update"));
   std::vector<int64_t> starts{0};
   for (const AdamParameter& parameter : p.parameters) starts.push_back(starts.back() + parameter.size);
-  ParallelFor((starts.back() + kTask - 1) / kTask, [&](int64_t task) {
+  ParallelFor(CeilDiv(starts.back(), kTask), [&](int64_t task) {
     const int64_t end = std::min(starts.back(), (task + 1) * kTask);
     int64_t at = task * kTask;
     auto i = std::upper_bound(starts.begin(), starts.end(), at) - starts.begin() - 1;

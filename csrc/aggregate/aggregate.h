@@ -44,6 +44,9 @@ Isa AggregateBackwardIsa();
 // Softmax with the maximum subtracted, in float32 (float64 for float64 data), as the reference computes it.
 void SoftmaxWeights(const AggregateForward& p, double* weights);
 
+// d alpha, of a parameter's dtype, from the softmax weights and dots[i] = <dG, A_i>. On CPU; see cuda.h.
+void WriteAlphaGradient(DType dtype, int branches, const double* weights, const double* dots, void* dalpha);
+
 // reference.cc: plain loops in double, and for each element of a result the error that a kernel may have. `da` and its
 // tolerance hold the branches one after the other.
 void AggregateForwardReference(const AggregateForward& p, double* g, double* tolerance);

@@ -3,6 +3,7 @@
 
 #include "aggregate/aggregate.h"
 #include "aggregate/cuda.h"
+#include "core/ceil_div.h"
 #include "core/cuda/block.h"
 #include "core/cuda/launch.h"
 #include "core/cuda/memory.h"
@@ -18,8 +19,6 @@ constexpr int kUnroll = 2;  // packs of each branch that a thread of the forward
 // d alpha is summed up block by block, so this number is part of its bits. A multiple of the multiprocessors of the
 // largest parts, and few enough for one block to add the partial sums in the shadow of a launch.
 constexpr int64_t kMaxBackwardBlocks = 2112;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 template <class T>
 struct Operands {
@@ -198,10 +197,9 @@ void Forward(const AggregateForward& p) {
     operands.head = std::min<int64_t>(p.size, (16 - behind) % 16 / sizeof(T));
     operands.packs = (p.size - operands.head) / kLanes;
   }
-  const int64_t packs = operands.packs != 0 ? operands.packs : DivideUp(p.size, kLanes);
+  const int64_t packs = operands.packs != 0 ? operands.packs : CeilDiv(p.size, kLanes);
   WithBranches<kMinBranches>(p.branches, [&]<int kBranches>() {
-    Launch(kOp, p.stream, DivideUp(packs, kThreads * kUnroll), kThreads, AggregateForwardKernel<T, kBranches>,
-           operands);
+    Launch(kOp, p.stream, CeilDiv(packs, kThreads * kUnroll), kThreads, AggregateForwardKernel<T, kBranches>, operands);
   });
 }
 
@@ -219,7 +217,7 @@ void Backward(const AggregateBackward& p) {
     misalignment |= Misalignment(p.a[k]) | Misalignment(p.da[k]);
   }
   operands.packs = misalignment == 0;
-  const int64_t blocks = std::min(DivideUp(p.size, kThreads * Pack<T>::kLanes), kMaxBackwardBlocks);
+  const int64_t blocks = std::min(CeilDiv(p.size, kThreads * Pack<T>::kLanes), kMaxBackwardBlocks);
   const Workspace workspace(kOp, p.stream, blocks * kMaxBranches * 8);
   double* partial = workspace.At<double>(0);
   WithBranches<kMinBranches>(p.branches, [&]<int kBranches>() {

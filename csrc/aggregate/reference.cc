@@ -1,55 +1,31 @@
 // The oracle: plain loops in double, and the error a kernel may have against it.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "aggregate/aggregate.h"
+#include "core/oracle.h"
 
 namespace maam {
 namespace {
 
-double At(DType dtype, const void* data, int64_t i) {
-  double value = 0;
-  WithType(dtype, [&]<class T>(T*) { value = static_cast<double>(ToFloat(static_cast<const T*>(data)[i])); });
-  return value;
-}
-
 void Weights(const AggregateForward& p, double* w) {
   const DType dtype = ParameterDType(p.dtype);
-  double largest = At(dtype, p.alpha, 0);
-  for (int k = 1; k < p.branches; ++k) largest = std::max(largest, At(dtype, p.alpha, k));
+  double largest = ElementAt(dtype, p.alpha, 0);
+  for (int k = 1; k < p.branches; ++k) largest = std::max(largest, ElementAt(dtype, p.alpha, k));
   double total = 0;
-  for (int k = 0; k < p.branches; ++k) total += w[k] = std::exp(At(dtype, p.alpha, k) - largest);
+  for (int k = 0; k < p.branches; ++k) total += w[k] = std::exp(ElementAt(dtype, p.alpha, k) - largest);
   for (int k = 0; k < p.branches; ++k) w[k] /= total;
-}
-
-// Distance from 1 to the next number of the type the result is stored in, or of the one it is computed in.
-double StorageEpsilon(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat16:
-      return std::ldexp(1.0, -10);
-    case DType::kBFloat16:
-      return std::ldexp(1.0, -7);
-    case DType::kFloat64:
-      return std::numeric_limits<double>::epsilon();
-    default:
-      return std::numeric_limits<float>::epsilon();
-  }
-}
-
-double ComputeEpsilon(DType dtype) {
-  return dtype == DType::kFloat64 ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
 }
 
 // What storing a result costs: half a step of its type, which for the smallest numbers is not relative to them.
 double StorageError(DType dtype, double magnitude) {
   const double smallest = dtype == DType::kFloat16 ? std::ldexp(1.0, -24) : dtype == DType::kFloat64 ? 5e-324 : 1.5e-45;
-  return 0.5 * StorageEpsilon(dtype) * magnitude + smallest;
+  return 0.5 * Epsilon(dtype) * magnitude + smallest;
 }
 
 // Each weight carries the rounding of exp, of the sum of N and of a division; each product and sum one more.
 double WeightedError(const AggregateForward& p, double magnitude) {
-  return ComputeEpsilon(p.dtype) * (p.branches + 4) * magnitude + StorageError(p.dtype, magnitude);
+  return Epsilon(ParameterDType(p.dtype)) * (p.branches + 4) * magnitude + StorageError(p.dtype, magnitude);
 }
 
 }  // namespace
@@ -61,7 +37,7 @@ void AggregateForwardReference(const AggregateForward& p, double* g, double* tol
     g[i] = 0;
     double magnitude = 0;
     for (int k = 0; k < p.branches; ++k) {
-      const double term = w[k] * At(p.dtype, p.a[k], i);
+      const double term = w[k] * ElementAt(p.dtype, p.a[k], i);
       g[i] += term;
       magnitude += std::abs(term);
     }
@@ -81,8 +57,8 @@ void AggregateBackwardReference(const AggregateBackward& p, double* dalpha, doub
   for (int k = 0; k < p.branches; ++k) {
     double magnitude = 0;
     for (int64_t i = 0; i < p.size; ++i) {
-      const double d = At(p.dtype, p.dg, i);
-      const double term = d * At(p.dtype, p.a[k], i);
+      const double d = ElementAt(p.dtype, p.dg, i);
+      const double term = d * ElementAt(p.dtype, p.a[k], i);
       da[k * p.size + i] = w[k] * d;
       da_tolerance[k * p.size + i] = WeightedError(p, std::abs(w[k] * d));
       dots[k] += term;
@@ -94,7 +70,7 @@ void AggregateBackwardReference(const AggregateBackward& p, double* dalpha, doub
   const double longest_chain = std::min<double>(static_cast<double>(p.size), 32768 / 2);
   for (int k = 0; k < p.branches; ++k) {
     dalpha[k] = w[k] * (dots[k] - mean);
-    dalpha_tolerance[k] = ComputeEpsilon(p.dtype) * (std::sqrt(longest_chain) + p.branches + 8) * largest;
+    dalpha_tolerance[k] = Epsilon(ParameterDType(p.dtype)) * (std::sqrt(longest_chain) + p.branches + 8) * largest;
   }
 }
 

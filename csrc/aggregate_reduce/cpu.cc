@@ -1,6 +1,7 @@
 // The softmax and its gradient around the kernels of reduce.
 #include "aggregate_reduce/aggregate_reduce.h"
-#include "reduce/channels.h"
+
+#include "aggregate/aggregate.h"
 
 namespace maam {
 
@@ -14,11 +15,7 @@ void MixBranches(const void* alpha, ReduceOperands* p) {
 
 void RunAggregateReduceBackward(ReduceBackward* p, void* dalpha) {
   RunReduceBackward(p);
-  double mean = 0;
-  for (int k = 0; k < p->branches; ++k) mean += p->mix[k] * p->dots[k];
-  for (int k = 0; k < p->branches; ++k) {
-    SetChannel(ParameterDType(p->dtype), dalpha, k, p->mix[k] * (p->dots[k] - mean));
-  }
+  WriteAlphaGradient(ParameterDType(p->dtype), p->branches, p->mix, p->dots, dalpha);
 }
 
 }  // namespace maam

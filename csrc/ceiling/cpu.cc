@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/ceil_div.h"
 #include "core/dispatch.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -45,9 +46,9 @@ void RunBandwidthPass(const BandwidthPass& p) {
   Check(p);
   const auto kernel = Choose<CeilingBandwidthKernel>(ChooseVariant("ceiling_bandwidth"));
   const int64_t blocks = p.size / kCeilingBlock;
-  const int64_t share = p.ranges ? (blocks + NumThreads() - 1) / NumThreads() * kCeilingBlock : kTask;
+  const int64_t share = p.ranges ? CeilDiv(blocks, NumThreads()) * kCeilingBlock : kTask;
   if (share == 0) return;
-  ParallelFor((p.size + share - 1) / share,
+  ParallelFor(CeilDiv(p.size, share),
               [&](int64_t task) { kernel(p, task * share, std::min(p.size, (task + 1) * share)); });
 }
 

@@ -86,4 +86,6 @@ int64_t LastLevelCacheBytes() {
   return bytes;
 }
 
+bool StreamingPays(int64_t bytes) { return bytes > LastLevelCacheBytes() + LastLevelCacheBytes() / 4; }
+
 }  // namespace maam

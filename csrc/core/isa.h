@@ -25,5 +25,8 @@ MAAM_PUBLIC Isa DetectedIsa();     // best one this CPU and operating system sup
 MAAM_PUBLIC Isa ActiveIsa();       // the detected one, or the cap where that is lower
 MAAM_PUBLIC void CapIsa(Isa cap);  // process-wide; a cap above the detected one has no effect
 int64_t LastLevelCacheBytes();
+// Whether results should bypass the cache: measured, streaming stores are slower as long as the bytes that are touched
+// fit into the last-level cache, and a fifth faster beyond, where a normal store first reads the line it overwrites.
+bool StreamingPays(int64_t bytes);
 
 }  // namespace maam

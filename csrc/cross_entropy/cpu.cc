@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/ceil_div.h"
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "core/scratch.h"
@@ -46,7 +47,7 @@ void DoubleRows(const CrossEntropy& p, int64_t begin, int64_t end, double scale,
 }
 
 int64_t RowsOfTask(const CrossEntropy& p) { return std::max<int64_t>(1, kTask / p.classes); }
-int64_t Tasks(const CrossEntropy& p) { return (p.rows + RowsOfTask(p) - 1) / RowsOfTask(p); }
+int64_t Tasks(const CrossEntropy& p) { return CeilDiv(p.rows, RowsOfTask(p)); }
 int64_t RowBytes(const CrossEntropy& p) {
   return RoundUp(RoundUp(p.classes, kRowPadding) * int64_t{sizeof(float)}, kCacheLine);
 }

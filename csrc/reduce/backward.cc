@@ -3,9 +3,10 @@
 #include <cmath>
 #include <vector>
 
+#include "core/ceil_div.h"
+#include "core/channels.h"
 #include "core/dispatch.h"
 #include "core/parallel.h"
-#include "reduce/channels.h"
 #include "reduce/kernels.h"
 
 namespace maam {
@@ -17,8 +18,6 @@ constexpr int64_t kMaxGroups = 16;
 constexpr int64_t kMaxGroupBytes = int64_t{64} << 20;
 constexpr int64_t kMaxChunks = 32;  // of images, for the sums
 constexpr int64_t kChannelsATask = 32;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Memory that all workers share.
 struct SharedLayout {
@@ -52,9 +51,9 @@ std::vector<GradientSums> Total(const std::vector<GradientSums>& sums, int64_t c
 }
 
 std::vector<GradientSums> SumsFromZ(const ReduceTask& task) {
-  const int64_t per_chunk = DivideUp(task.batch, kMaxChunks);
-  const int64_t chunks = DivideUp(task.batch, per_chunk);
-  const int64_t blocks = DivideUp(task.outputs, kChannelsATask);
+  const int64_t per_chunk = CeilDiv(task.batch, kMaxChunks);
+  const int64_t chunks = CeilDiv(task.batch, per_chunk);
+  const int64_t blocks = CeilDiv(task.outputs, kChannelsATask);
   std::vector<GradientSums> sums(chunks * task.outputs);
   const auto kernel = Choose<ReduceSumsKernel>(ChooseVariant("reduce_sums"));
   ParallelFor(chunks * blocks, [&](int64_t i) {
@@ -90,8 +89,8 @@ void WriteBatchTerms(const ReduceBackward& p, const std::vector<GradientSums>& s
 template <class E>
 void WriteWeightGradient(const ReduceBackward& p, const SharedLayout& layout, const Scratch& shared) {
   const int64_t stride = BackwardLayout(p).padded_inputs;
-  const int64_t rows_per_task = DivideUp(8192, p.inputs);
-  ParallelFor(DivideUp(p.outputs, rows_per_task), [&](int64_t i) {
+  const int64_t rows_per_task = CeilDiv(8192, p.inputs);
+  ParallelFor(CeilDiv(p.outputs, rows_per_task), [&](int64_t i) {
     const int64_t end = std::min(p.outputs, (i + 1) * rows_per_task);
     for (int64_t o = i * rows_per_task; o < end; ++o) {
       for (int64_t c = 0; c < p.inputs; ++c) {

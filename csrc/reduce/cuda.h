@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "core/ceil_div.h"
 #include "core/cuda/launch.h"
 #include "core/cuda/settings.h"
 #include "core/error.h"
@@ -12,8 +13,6 @@
 #include "reduce/reduce.h"
 
 namespace maam::cuda {
-
-inline int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Calls f with the way to compute products of this type.
 template <class F>
@@ -73,7 +72,7 @@ ForwardArguments<T> ForwardOf(const ReduceOperands& p, const Images& images, Fin
 
 template <class P>
 int64_t TilesOf(const ReduceOperands& p) {
-  return DivideUp(p.Pixels(), P::kColumns);
+  return CeilDiv(p.Pixels(), P::kColumns);
 }
 
 // The forward's product; defined in cuda_forward.cu, so that its kernels are compiled once.

@@ -24,14 +24,14 @@ struct GradientLayout {
   GradientLayout(const ReduceOperands& p, bool frozen) {
     constexpr int64_t kWidth = sizeof(Wide<typename P::Data>);
     const int64_t pixels = p.Pixels();
-    sum_pixels = std::max(kSumPixels, DivideUp(pixels, kMaxSumChunks));
+    sum_pixels = std::max(kSumPixels, CeilDiv(pixels, kMaxSumChunks));
     sum_pixels = RoundUp(sum_pixels, kSumPixels);
-    sum_chunks = frozen ? TilesOf<P>(p) : DivideUp(pixels, sum_pixels);
+    sum_chunks = frozen ? TilesOf<P>(p) : CeilDiv(pixels, sum_pixels);
     const int64_t weight_bytes = p.outputs * p.inputs * kWidth;
     const int64_t most = std::clamp<int64_t>(kMaxPartialBytes / weight_bytes, 1, kMaxWeightChunks);
-    weight_pixels = RoundUp(std::max(kWeightPixels, DivideUp(pixels, most)), kWeightPixels);
-    weight_chunks = DivideUp(pixels, weight_pixels);
-    dot_blocks = TilesOf<P>(p) * DivideUp(p.inputs, P::kRows);
+    weight_pixels = RoundUp(std::max(kWeightPixels, CeilDiv(pixels, most)), kWeightPixels);
+    weight_chunks = CeilDiv(pixels, weight_pixels);
+    dot_blocks = TilesOf<P>(p) * CeilDiv(p.inputs, P::kRows);
     ScratchLayout layout;
     dz = layout.Take(frozen ? p.outputs * pixels * SizeOf(p.dtype) : 0);
     sums = layout.Take(sum_chunks * p.outputs * 8);
@@ -80,7 +80,7 @@ GradientZ<typename P::Data> FrozenGradient(const char* op, const ReduceBackward&
   coefficients.dy = arguments.first;
   coefficients.dyz = arguments.second;
   coefficients.parts = layout.sum_chunks;
-  Launch(op, p.stream, DivideUp(p.outputs, kChannels), kThreads, CoefficientsKernel<W, W>, coefficients);
+  Launch(op, p.stream, CeilDiv(p.outputs, kChannels), kThreads, CoefficientsKernel<W, W>, coefficients);
   GradientZ<T> gradient = {};
   gradient.channels = p.outputs;
   gradient.images = images;
@@ -97,7 +97,7 @@ GradientZ<typename P::Data> BatchGradient(const char* op, const ReduceBackward& 
   const W* gamma = static_cast<const W*>(p.gamma);
   const W* rstd = static_cast<const W*>(p.rstd);
   W* scale = workspace.At<W>(layout.scale);
-  Launch(op, p.stream, DivideUp(p.outputs, kThreads), kThreads, ScaleKernel<W>, gamma, rstd, p.outputs, scale);
+  Launch(op, p.stream, CeilDiv(p.outputs, kThreads), kThreads, ScaleKernel<W>, gamma, rstd, p.outputs, scale);
   auto coefficients = CoefficientsOf<W, double>(p, false);
   coefficients.z_factor = workspace.At<W>(layout.z_factor);
   coefficients.offset = workspace.At<W>(layout.offset);
@@ -116,7 +116,7 @@ GradientZ<typename P::Data> BatchGradient(const char* op, const ReduceBackward& 
   coefficients.dy = sums.dy;
   coefficients.dyz = sums.dyz;
   coefficients.parts = layout.sum_chunks;
-  Launch(op, p.stream, DivideUp(p.outputs, kChannels), kThreads, CoefficientsKernel<W, double>, coefficients);
+  Launch(op, p.stream, CeilDiv(p.outputs, kChannels), kThreads, CoefficientsKernel<W, double>, coefficients);
   return gradient;
 }
 
@@ -141,15 +141,15 @@ void Backward(const ReduceBackward& p) {
 
   const WeightGradientArguments<T> weight = {gradient, branches.branches, layout.weight_pixels,
                                              workspace.At<W>(layout.dweight)};
-  const int64_t tiles = DivideUp(p.outputs, P::kRows) * DivideUp(p.inputs, P::kColumns);
+  const int64_t tiles = CeilDiv(p.outputs, P::kRows) * CeilDiv(p.inputs, P::kColumns);
   Launch(kOp, p.stream, layout.weight_chunks * tiles, kThreads, WeightGradientKernel<P>, weight);
   const int64_t size = p.outputs * p.inputs;
   const W* partial = weight.partial;
   if (p.weight_dtype == p.dtype) {
-    Launch(kOp, p.stream, DivideUp(size, kThreads), kThreads, WeightGradientSumKernel<W, T>, partial,
+    Launch(kOp, p.stream, CeilDiv(size, kThreads), kThreads, WeightGradientSumKernel<W, T>, partial,
            layout.weight_chunks, size, static_cast<T*>(p.dweight));
   } else {
-    Launch(kOp, p.stream, DivideUp(size, kThreads), kThreads, WeightGradientSumKernel<W, W>, partial,
+    Launch(kOp, p.stream, CeilDiv(size, kThreads), kThreads, WeightGradientSumKernel<W, W>, partial,
            layout.weight_chunks, size, static_cast<W*>(p.dweight));
   }
   if (p.dalpha != nullptr) {

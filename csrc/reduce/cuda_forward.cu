@@ -6,7 +6,7 @@ namespace cuda {
 
 template <class P>
 void RunForward(const char* op, const ReduceOperands& p, const ForwardArguments<typename P::Data>& arguments) {
-  Launch(op, p.stream, TilesOf<P>(p) * DivideUp(p.outputs, P::kRows), kThreads, ReduceForwardKernel<P>, arguments);
+  Launch(op, p.stream, TilesOf<P>(p) * CeilDiv(p.outputs, P::kRows), kThreads, ReduceForwardKernel<P>, arguments);
 }
 
 template void RunForward<OnCores<float>>(const char*, const ReduceOperands&, const ForwardArguments<float>&);
@@ -37,7 +37,7 @@ struct TrainingLayout {
   int64_t tiles, groups;
   int64_t tile_mean, tile_squares, group_mean, group_squares, scale, total;
 
-  explicit TrainingLayout(const ReduceOperands& p) : tiles(TilesOf<P>(p)), groups(DivideUp(tiles, kGroupTiles)) {
+  explicit TrainingLayout(const ReduceOperands& p) : tiles(TilesOf<P>(p)), groups(CeilDiv(tiles, kGroupTiles)) {
     constexpr int64_t kWidth = sizeof(Wide<typename P::Data>);
     ScratchLayout layout;
     tile_mean = layout.Take(tiles * p.outputs * kWidth);
@@ -72,7 +72,7 @@ void Training(const ReduceTraining& p) {
                                         kGroupTiles,
                                         workspace.At<double>(layout.group_mean),
                                         workspace.At<double>(layout.group_squares)};
-  Launch(kOp, p.stream, layout.groups * DivideUp(p.outputs, kChannels), kThreads, GroupMomentsKernel<T>, group);
+  Launch(kOp, p.stream, layout.groups * CeilDiv(p.outputs, kChannels), kThreads, GroupMomentsKernel<T>, group);
   const StatisticsResults<W> results = {group.mean,
                                         group.squares,
                                         layout.groups,
@@ -89,7 +89,7 @@ void Training(const ReduceTraining& p) {
                                         static_cast<W*>(p.new_moving_mean),
                                         static_cast<W*>(p.new_moving_variance),
                                         workspace.At<W>(layout.scale)};
-  Launch(kOp, p.stream, DivideUp(p.outputs, kThreads), kThreads, StatisticsKernel<W>, results);
+  Launch(kOp, p.stream, CeilDiv(p.outputs, kThreads), kThreads, StatisticsKernel<W>, results);
   const int64_t size = p.outputs * p.Pixels();
   const NormalizeArguments<T> normalize = {{p.pixels, size, images.packs},
                                            p.outputs,
@@ -98,7 +98,7 @@ void Training(const ReduceTraining& p) {
                                            results.batch_mean,
                                            results.scale,
                                            arguments.beta};
-  Launch(kOp, p.stream, DivideUp(size, kThreads * Pack<T>::kLanes), kThreads, NormalizeKernel<T>, normalize);
+  Launch(kOp, p.stream, CeilDiv(size, kThreads * Pack<T>::kLanes), kThreads, NormalizeKernel<T>, normalize);
 }
 
 }  // namespace

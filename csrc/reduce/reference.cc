@@ -1,31 +1,12 @@
 // The oracle: plain loops in double, and the error a kernel may have against it.
 #include <cmath>
 
-#include "reduce/channels.h"
+#include "core/channels.h"
+#include "core/oracle.h"
 #include "reduce/reduce.h"
 
 namespace maam {
 namespace {
-
-double At(DType dtype, const void* data, int64_t i) {
-  double value = 0;
-  WithType(dtype, [&]<class T>(T*) { value = static_cast<double>(ToFloat(static_cast<const T*>(data)[i])); });
-  return value;
-}
-
-// Distance from 1 to the next number of the type.
-double Epsilon(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat16:
-      return std::ldexp(1.0, -10);
-    case DType::kBFloat16:
-      return std::ldexp(1.0, -7);
-    case DType::kFloat64:
-      return std::ldexp(1.0, -52);
-    default:
-      return std::ldexp(1.0, -23);
-  }
-}
 
 // Storing a half rounds by half a step, which for the smallest numbers is not relative to them.
 double StorageError(DType dtype, double value) {
@@ -45,9 +26,9 @@ void ReduceInferenceReference(const ReduceInference& p, double* f, double* toler
     double z = 0;
     double magnitude = 0;
     for (int64_t c = 0; c < p.inputs; ++c) {
-      const double weight = At(p.weight_dtype, p.weight, o * p.inputs + c);
+      const double weight = ElementAt(p.weight_dtype, p.weight, o * p.inputs + c);
       for (int k = 0; k < p.branches; ++k) {
-        const double term = weight * p.mix[k] * At(p.dtype, p.a[k], (image * p.inputs + c) * p.pixels + pixel);
+        const double term = weight * p.mix[k] * ElementAt(p.dtype, p.a[k], (image * p.inputs + c) * p.pixels + pixel);
         z += term;
         magnitude += std::abs(term);
       }

@@ -17,7 +17,7 @@ from tests.kernels import COMMAND, core
 FUNCTIONS = core.functions() if COMMAND else []
 LANES = {"portable": 4, "avx2": 8, "avx512": 16}
 ISAS = [isa for isa in LANES if f"VectorCopyF32_{isa}" in FUNCTIONS]
-RUNNABLE = ISAS[: ISAS.index(core.detected_isa()) + 1] if ISAS else []
+RUNNABLE = [isa for isa in ISAS if any(isa == variant and runnable for _, variant, runnable in core.kernels())]
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="runs under make avx512-emulated, sanitize and aarch64")
 
@@ -214,3 +214,51 @@ def test_every_operation_is_tested():
     tested |= {f"{name}{half}" for name in ("Load", "Store", "First") for half in ("Half", "BFloat16")}
     expected = {f"Vector{name}_{isa}" for name in tested | {"LoadBytes", "StoreBytes"} for isa in ISAS}
     assert expected == {name for name in FUNCTIONS if name.startswith("Vector")}
+
+
+FAULTS = {
+    "a multiply-add that rounds as often as another variant's": (
+        "FmaF32",
+        lambda x, y, z: fused(x, y, z) if RUNNABLE[-1] == "portable" else x * y + z,
+        lambda isa: test_multiply_add("F32", isa),
+    ),
+    "a maximum that avoids NaN": ("Max", lambda x, y, z: np.fmax(x, y), lambda isa: test_arithmetic("Max", "", isa)),
+    "zeros without a sign": (
+        "AddF32",
+        lambda x, y, z: x + y + np.float32(0),
+        lambda isa: test_arithmetic("Add", "F32", isa),
+    ),
+    "denormals as zeros": (
+        "MulF64",
+        lambda x, y, z: np.where(np.abs(x * y) < np.finfo(x.dtype).tiny, 0, x * y),
+        lambda isa: test_arithmetic("Mul", "F64", isa),
+    ),
+    "bfloat16 cut off": (
+        "StoreBFloat16",
+        lambda x, y, z: (x.view(np.uint32) >> 16).astype(np.uint16),
+        lambda isa: test_bfloat16(isa),
+    ),
+    "float16 with ties away from zero": (
+        "StoreHalf",
+        lambda x, y, z: np.nextafter(x, np.copysign(np.float32(math.inf), x)).astype(np.float16),
+        lambda isa: test_float16(isa),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@np.errstate(all="ignore")
+def test_a_wrong_operation_is_found(fault, monkeypatch):
+    """The best variant, wrong in this way alone, must fail the test that is named with it."""
+    name, wrong, test = FAULTS[fault]
+    launch = core.launch
+
+    def planted(function, inputs, outputs, dtypes):
+        launch(function, inputs, outputs, dtypes)
+        if function == f"Vector{name}_{RUNNABLE[-1]}":
+            outputs[0][...] = wrong(*inputs)
+
+    test(RUNNABLE[-1])
+    monkeypatch.setattr(core, "launch", planted)
+    with pytest.raises(AssertionError):
+        test(RUNNABLE[-1])

@@ -1,4 +1,4 @@
-// Values by channel, in the type of parameters, for the drivers.
+// Values by channel or by branch, in the type of parameters, for the drivers.
 #pragma once
 
 #include <cstdint>
