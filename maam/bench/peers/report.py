@@ -11,10 +11,10 @@ from ...errors import MaamError
 from .. import report
 from ..report import markdown, text
 from . import plots
-from .rows import INT8, MINDSPORE, OURS
+from .rows import MINDSPORE, OURS, REDUCED
 
 JSON_NAME, MARKDOWN_NAME = "peers.json", "peers.md"
-_NAMES = {OURS: "maam_ops", INT8: "maam_ops int8", MINDSPORE: "MindSpore"}
+_NAMES = {OURS: "maam_ops", MINDSPORE: "MindSpore"} | {REDUCED[name]: f"maam_ops {name}" for name in REDUCED}
 
 
 def read(path: Path) -> Mapping[str, Any]:

@@ -137,6 +137,7 @@ for _side in (
     Side("unfused, PYNATIVE", "plain, best form", f"{_MINDSPORE}:prepare", {"fused": False, "mode": "pynative"}),
     Side("fused model", "fused operators", f"{_MODEL}:prepare", {"fused": True}),
     Side("int8 model", "int8 operators", f"{_MODEL}:prepare_int8"),
+    Side("bfloat16 model", "fused operators, stored in bfloat16", f"{_MODEL}:prepare_bfloat16"),
     Side("unfused model", "plain MindSpore", f"{_MODEL}:prepare", {"fused": False}),
     Side(
         "fused model, graph kernel",

@@ -12,7 +12,7 @@ import maam_ops.graph
 
 from ...config import TrainConfig
 from ...evaluate import make_forward
-from ...models import create_model, quantize
+from ...models import create_model, quantize, store_as
 from ...models.config import PRESETS
 from ...train import GraphStep, make_optimizer, make_step
 from .. import cases
@@ -25,12 +25,8 @@ LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-4
 def prepare(case: Case, inputs: Arrays, *, fused: bool, graph_kernel: bool = False) -> Prepared:
     """The model of the case from one seed: the same weights on every side."""
     mindspore.configure(graph_kernel=graph_kernel)
-    ms.set_seed(0)
     impl = "native" if fused else "reference"
-    net = create_model(case.preset, impl=impl)
-    for parameter in net.get_parameters():
-        if parameter.name in inputs:
-            parameter.set_data(Tensor(inputs[parameter.name]))
+    net = _loaded(case.preset, inputs, impl)
     images, labels = Tensor(inputs["images"]), Tensor(inputs["labels"])
     prepared = _inference(net, images) if isinstance(case, cases.ModelInference) else _step(net, images, labels, impl)
 
@@ -46,12 +42,24 @@ def prepare(case: Case, inputs: Arrays, *, fused: bool, graph_kernel: bool = Fal
 def prepare_int8(case: cases.ModelInference, inputs: Arrays) -> Prepared:
     """The same classifier on bytes, calibrated on the case's calibration images."""
     mindspore.configure(graph_kernel=False)
+    net = quantize(_loaded(case.preset, inputs, "native"), inputs["calibration"], impl="native")
+    return _inference(net, Tensor(inputs["images"]))
+
+
+def prepare_bfloat16(case: cases.ModelInference, inputs: Arrays) -> Prepared:
+    """The same classifier with weights and feature maps in bfloat16."""
+    mindspore.configure(graph_kernel=False)
+    net = store_as(_loaded(case.preset, inputs, "native"), "bfloat16")
+    return _inference(net, Tensor(inputs["images"]))
+
+
+def _loaded(preset: str, inputs: Arrays, impl: str) -> nn.Cell:
     ms.set_seed(0)
-    net = create_model(case.preset, impl="native")
+    net = create_model(preset, impl=impl)
     for parameter in net.get_parameters():
         if parameter.name in inputs:
             parameter.set_data(Tensor(inputs[parameter.name]))
-    return _inference(quantize(net, inputs["calibration"], impl="native"), Tensor(inputs["images"]))
+    return net
 
 
 def _inference(net: nn.Cell, images: Tensor) -> Prepared:
