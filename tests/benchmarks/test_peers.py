@@ -153,8 +153,8 @@ def test_rows_have_the_goals_and_our_side_of_their_precision():
     assert by_name["authors training 64"].figures[1].at_least == 5.0
     for name, row in by_name.items():
         assert rows.OURS in row.sides
-        for precision, side in rows.REDUCED.items():
-            assert (side in row.sides) == (precision in name)
+        for precision, ours in rows.REDUCED.items():
+            assert (ours in row.sides) == (precision in name)
 
 
 @pytest.mark.parametrize("item", ["tensorflow=/usr/bin/python3", "openvino", "openvino=/no/such/file"])
