@@ -90,8 +90,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the bac
 from tests.maam_ops.aggregate_case import AggregateCase
 from tests.verify.recording import record
 calls = record(AggregateCase(1_000_000, 3, "float32").check).without_oracles()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     while True:
         calls.again()
 except KeyboardInterrupt:
