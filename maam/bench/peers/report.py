@@ -78,7 +78,7 @@ def obtained(data: Mapping[str, Any]) -> str:
         "Every side's logits are checked against MindSpore's float32 before it is timed, relative to the largest: "
         "float32 1e-4, bfloat16 5e-2, int8 2e-1 (calibrated on 256 training images); of a training step also the "
         "loss, every gradient and the running statistics. A side's forms are tried and the fastest is taken. "
-        "Packing has no time of its own: maam_ops packs the weights anew in every call; those in int8 once, in quantize."
+        "Packing has no time of its own: maam_ops packs weights anew in every call, those in int8 once, in quantize."
     )
     return "\n".join([report.obtained(data).replace("float32. Each side", "Each side"), images, rules])
 
