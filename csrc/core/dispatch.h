@@ -36,6 +36,7 @@ constexpr Isa portable = Isa::kPortable;
 constexpr Isa avx2 = Isa::kAvx2;
 constexpr Isa avx512 = Isa::kAvx512;
 constexpr Isa avx512vnni = Isa::kAvx512Vnni;
+constexpr Isa avx512bf16 = Isa::kAvx512Bf16;
 }  // namespace isa_names
 
 }  // namespace maam

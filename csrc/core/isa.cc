@@ -11,7 +11,7 @@ namespace {
 
 Isa InitialCap() {
   const char* text = std::getenv("MAAM_OPS_ISA");
-  return text != nullptr && *text != '\0' ? ParseIsa(text) : Isa::kAvx512Vnni;
+  return text != nullptr && *text != '\0' ? ParseIsa(text) : Isa::kAvx512Bf16;
 }
 
 std::atomic<Isa>& Cap() {
@@ -25,6 +25,8 @@ const char* Name(Isa isa) {
   switch (isa) {
     case Isa::kCuda:
       return "cuda";
+    case Isa::kAvx512Bf16:
+      return "avx512bf16";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
     case Isa::kAvx512:
@@ -37,10 +39,11 @@ const char* Name(Isa isa) {
 }
 
 Isa ParseIsa(const std::string& name) {
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni}) {
+  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16}) {
     if (name == Name(isa)) return isa;
   }
-  throw Error("maam_ops: MAAM_OPS_ISA: got '" + name + "', expected one of portable, avx2, avx512, avx512vnni");
+  throw Error("maam_ops: MAAM_OPS_ISA: got '" + name +
+              "', expected one of portable, avx2, avx512, avx512vnni, avx512bf16");
 }
 
 // A build for verification emulates AVX-512, see tests/verify/emulation.
@@ -57,7 +60,7 @@ Isa DetectedIsa() {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     const bool avx512 =
         avx2 && MAAM_HAS_AVX512("f") && MAAM_HAS_AVX512("bw") && MAAM_HAS_AVX512("dq") && MAAM_HAS_AVX512("vl");
-    if (avx512 && MAAM_HAS_AVX512("vnni")) return Isa::kAvx512Vnni;
+    if (avx512 && MAAM_HAS_AVX512("vnni")) return MAAM_HAS_AVX512("bf16") ? Isa::kAvx512Bf16 : Isa::kAvx512Vnni;
     return avx512 ? Isa::kAvx512 : avx2 ? Isa::kAvx2 : Isa::kPortable;
   }();
   return detected;

@@ -15,8 +15,9 @@
 namespace maam {
 
 // Ordered: a CPU that runs one runs all before it. kCuda is no CPU's: the kernels of the CUDA library are called so.
-// kAvx512Vnni: AVX-512 with VNNI, for which only kernels on bytes have variants.
-enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kCuda };
+// kAvx512Vnni: AVX-512 with VNNI, for which only kernels on bytes have variants. kAvx512Bf16: with BF16 besides, for
+// products of bfloat16.
+enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kCuda };
 
 MAAM_PUBLIC const char* Name(Isa isa);
 MAAM_PUBLIC Isa ParseIsa(const std::string& name);  // throws Error, naming the known ones

@@ -91,7 +91,7 @@ MAAM_AOT(DenseForward) {
   const maam::DenseForward p = maam::ProblemOf(call);
   const maam::Tensor& y = call[call.Count() - 1];
   {
-    maam::Trace trace("dense_forward", maam::DenseForwardIsa(), y, maam::BytesOf(call), maam::DenseForwardScratch(p));
+    maam::Trace trace("dense_forward", maam::DenseForwardIsa(p), y, maam::BytesOf(call), maam::DenseForwardScratch(p));
     maam::RunDenseForward(p);
   }
   maam::CheckFinite("DenseForward", "y", y);

@@ -18,37 +18,38 @@ namespace maam {
 namespace {
 
 constexpr int64_t kFinishFloats = 16384;
-constexpr int64_t kOutputsOfFinish = 16;  // a cache line of a row of y
-constexpr int64_t kOutputsOfTask = 24;    // whole groups, with few rows of x and with many
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// How the work is cut up: tasks of a segment of the inputs by a block of outputs. Each task packs its part of x, so
+// How the work is cut up: tasks of a segment of the inputs by a block of outputs. Each task copies its part of x, so
 // that few are better, as long as threads have several to even out. The bits of a result do not depend on its block.
 struct Tasks {
   int64_t segments, block, blocks;
 
   explicit Tasks(const DenseForward& p) : segments(CeilDiv(p.inputs, kSegment)) {
     const int64_t wanted = CeilDiv(4 * NumThreads(), segments);
-    block = RoundUp(CeilDiv(p.outputs, wanted), kOutputsOfTask);
+    block = RoundUp(CeilDiv(p.outputs, wanted), 2 * kOutputs);
     blocks = CeilDiv(p.outputs, block);
   }
   int64_t Count() const { return segments * blocks; }
 };
 
 int64_t PartialBytes(const DenseForward& p, const Tasks& tasks) {
-  return RoundUp(tasks.segments * PartialColumns(p) * p.outputs * int64_t{sizeof(float)}, kCacheLine);
+  return RoundUp(tasks.segments * p.batch * PartialStride(p) * int64_t{sizeof(float)}, kCacheLine);
 }
 
-int64_t WorkerBytes(const DenseForward& p) { return DenseWorkerFloats(p) * int64_t{sizeof(float)}; }
+constexpr int64_t kWorkerBytes = kPackedFloats * int64_t{sizeof(float)};
 
 }  // namespace
 
-Isa DenseForwardIsa() { return ChooseVariant("dense_segment").isa; }
+Isa DenseForwardIsa(const DenseForward& p) {
+  const Isa isa = ChooseVariant("dense_segment").isa;
+  return isa == Isa::kAvx512Bf16 && !InPairs(p) ? Isa::kAvx512 : isa;
+}
 
 int64_t DenseForwardScratch(const DenseForward& p) {
   const Tasks tasks(p);
-  return PartialBytes(p, tasks) + WorkersFor(tasks.Count()) * WorkerBytes(p);
+  return PartialBytes(p, tasks) + WorkersFor(tasks.Count()) * kWorkerBytes;
 }
 
 void RunDenseForward(const DenseForward& p) {
@@ -64,13 +65,12 @@ void RunDenseForward(const DenseForward& p) {
     const int64_t begin = task % tasks.blocks * tasks.block;
     const DenseSegment part{s * kSegment, std::min(kSegment, p.inputs - s * kSegment), begin,
                             std::min(p.outputs, begin + tasks.block)};
-    segment(p, part, partial + s * PartialColumns(p) * p.outputs,
-            reinterpret_cast<float*>(scratch.At(PartialBytes(p, tasks) + worker * WorkerBytes(p))));
+    segment(p, part, partial + s * p.batch * PartialStride(p),
+            scratch.At(PartialBytes(p, tasks) + worker * kWorkerBytes));
   });
-  const int64_t floats = std::max<int64_t>(1, kFinishFloats / (PartialColumns(p) * tasks.segments));
-  const int64_t outputs = RoundUp(floats, kOutputsOfFinish);
-  ParallelFor(CeilDiv(p.outputs, outputs),
-              [&](int64_t task) { finish(p, partial, task * outputs, std::min(p.outputs, (task + 1) * outputs)); });
+  const int64_t rows = std::max<int64_t>(1, kFinishFloats / (p.outputs * tasks.segments));
+  ParallelFor(CeilDiv(p.batch, rows),
+              [&](int64_t task) { finish(p, partial, task * rows, std::min(p.batch, (task + 1) * rows)); });
 }
 
 }  // namespace maam

@@ -28,10 +28,11 @@ struct DenseForward {
   void* y = nullptr;
 };
 
-// The operator: picks the variant and the threads. Bitwise the same result for any thread count. A row of y does not
-// depend on the other rows of the batch; of its last bits, up to four rows and more take another order of summation.
+// The operator: picks the variant and the threads. Bitwise the same result for any thread count, and a row of y does
+// not depend on the other rows of the batch, nor on their number. With AVX512-BF16, products of bfloat16 by bfloat16
+// take denormals for zero.
 void RunDenseForward(const DenseForward& p);
-Isa DenseForwardIsa();
+Isa DenseForwardIsa(const DenseForward& p);
 
 // Working memory of one call, in bytes.
 int64_t DenseForwardScratch(const DenseForward& p);

@@ -7,39 +7,35 @@
 
 namespace maam {
 
-// Inputs of a segment: part of the result's bits.
+// Inputs of a segment, and those that a dot product runs over at a time. Both are part of the result's bits.
 constexpr int64_t kSegment = 4096;
-
-// With many rows of x they are the lanes: so many of them, transposed, stay in the L2 cache while W passes by.
+constexpr int64_t kDepth = 1024;
+// Rows of x, kDepth inputs of each, that stay in the L2 cache while W passes by.
 constexpr int64_t kChunk = 64;
-// Inputs at a time, and rows of W that are copied before they meet these rows of x: few enough for the copy to stay in
-// the L1 cache. Copied rows are apart by what is not a power of two.
-constexpr int64_t kDepth = 128;
-constexpr int64_t kOutputsAtOnce = 24;
+
+// Outputs in registers at a time. Rows of partial results are padded to two of them: a number of outputs known
+// beforehand is added in one go, where a variable one took a quarter of the time of its dot products.
+constexpr int64_t kOutputs = 4;
+inline int64_t PartialStride(const DenseForward& p) { return RoundUp(p.outputs, 2 * kOutputs); }
+
+// A worker's copies of a chunk of x and of a few rows of W, the rows apart by what is not a power of two. Up to three
+// rows of x are copied over a whole segment.
 constexpr int64_t kPackedStride = kDepth + 16;
-constexpr int64_t kManyRowsFloats = kChunk * kDepth + (kChunk + kOutputsAtOnce) * kPackedStride;
-
-// Up to so many rows of x, each row of W is read once, in one go and in place, and inputs are the lanes.
-constexpr int64_t kFewRows = 4;
-constexpr int64_t kFewRowsFloats = kFewRows * kSegment;
-
-inline int64_t DenseWorkerFloats(const DenseForward& p) {
-  return p.batch <= kFewRows ? kFewRowsFloats : kManyRowsFloats;
-}
-
-// What a segment adds to y stands in working memory as (outputs, columns): rows of x are columns, whole vectors of them
-// if they are many.
-inline int64_t PartialColumns(const DenseForward& p) { return p.batch <= kFewRows ? p.batch : RoundUp(p.batch, 16); }
+constexpr int64_t kPackedFloats = (kChunk + kOutputs) * kPackedStride;
+static_assert(3 * kSegment <= kPackedFloats);
 
 // Inputs [k, k + depth), depth <= kSegment, and outputs [begin, end).
 struct DenseSegment {
   int64_t k, depth, begin, end;
 };
 
-// Rows [begin, end) of partial, (outputs, PartialColumns): W x^T over the segment.
-using DenseSegmentKernel = void(const DenseForward& p, const DenseSegment& segment, float* partial, float* memory);
+// Whether products are of pairs of bfloat16 where the CPU has such.
+inline bool InPairs(const DenseForward& p) { return p.dtype == DType::kBFloat16 && p.weight_dtype == DType::kBFloat16; }
 
-// Columns [begin, end) of y, that is outputs, from the partial results of all segments.
+// partial (batch, PartialStride), columns [begin, end): x W^T over the segment. begin is a multiple of 2 kOutputs.
+using DenseSegmentKernel = void(const DenseForward& p, const DenseSegment& segment, float* partial, void* memory);
+
+// Rows [begin, end) of y from the partial results of all segments.
 using DenseFinishKernel = void(const DenseForward& p, const float* partial, int64_t begin, int64_t end);
 
 // C = A B in float32, A (rows, depth) with rows a_stride apart, B (depth, columns), C (rows, columns). Every element of
