@@ -145,7 +145,7 @@ static int64_t Idles(const DenseProduct& p, const Piece& piece) {
 
 template <class T>
 static void MultiplyPieceTo(const DenseProduct& p, const Piece& piece, const float* panel, CopyAhead& ahead) {
-  const bool whole = piece.columns == kPanel;
+  const bool whole = piece.columns % kPanelColumns == 0;
   if constexpr (CanStream<T>::value) {
     if (piece.k > 0) {
       return (whole ? MultiplyPiece<Write::kAdd, true, T> : MultiplyPiece<Write::kAdd, false, T>)(p, piece, panel,

@@ -74,7 +74,7 @@ void Narrow(const float* from, int64_t size, DType dtype, void* to) {
   });
 }
 
-// Tasks are whole panels wide, several for each thread to even out, after one for the lead.
+// Tasks are several for each thread to even out, whole panels wide if there is enough, after one for the lead.
 void RunProduct(DenseProduct p, const Scratch& scratch) {
   constexpr int64_t kPanelsFloats = 2 * kPanelFloats + 16;
   float* panels = reinterpret_cast<float*>(scratch.At(0));
@@ -92,9 +92,10 @@ void RunProduct(DenseProduct p, const Scratch& scratch) {
                             : -1;
   p.stream = found >= 0;
   const int64_t lead = std::max<int64_t>(found, 0);
-  const int64_t count = CeilDiv(p.columns - lead, kPanel);
-  const int64_t worth = CeilDiv(kTaskFlops, 2 * p.rows * p.depth * kPanel);
-  const int64_t width = std::max(worth, CeilDiv(count, 4 * NumThreads())) * kPanel;
+  const int64_t count = CeilDiv(p.columns - lead, kPanelColumns);
+  const int64_t worth = CeilDiv(kTaskFlops, 2 * p.rows * p.depth * kPanelColumns);
+  const int64_t least = std::max(worth, CeilDiv(count, 4 * NumThreads())) * kPanelColumns;
+  const int64_t width = least < kPanel ? least : RoundUp(least, kPanel);
   const int64_t tasks = (lead > 0) + CeilDiv(p.columns - lead, width);
   ParallelForWorkers(WorkersFor(tasks), tasks, [&](int64_t worker, int64_t task) {
     const int64_t full = lead > 0 ? task - 1 : task;

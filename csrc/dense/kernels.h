@@ -53,8 +53,11 @@ struct DenseProduct {
   bool stream = false;  // past the cache: tasks then begin where rows of C are aligned
 };
 
-// Part of B in working memory at a time, twice: one piece is multiplied while the next is copied.
-constexpr int64_t kPanel = 48;
+// Part of B in working memory at a time, twice: one piece is multiplied while the next is copied. Four times the
+// columns that are in registers at a time: each row of B is in a page of its own, and 192 bytes of it at a time took
+// half as long again as 768.
+constexpr int64_t kPanelColumns = 48;
+constexpr int64_t kPanel = 4 * kPanelColumns;
 constexpr int64_t kPanelDepth = 256;
 constexpr int64_t kPanelFloats = kPanel * kPanelDepth;
 
