@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,8 @@ class Array:
     @classmethod
     def of(cls, tensor: Tensor) -> Array:
         """The tensor's elements, in memory that may be the tensor's own."""
-        dtype = str(tensor.dtype).lower()
+        # One string for all: a call of many operands reads each name from memory.
+        dtype = sys.intern(str(tensor.dtype).lower())
         if tensor.dtype == ms.bfloat16:
             return cls(tensor.float().asnumpy(), "float32").cast(dtype)
         return cls(tensor.asnumpy(), dtype)

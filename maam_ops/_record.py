@@ -128,8 +128,11 @@ class _Tracer:
                 outputs = [self._output((len(steps), index), tensors, place) for index, tensors in enumerate(results)]
                 steps.append(Step(pair[0].symbol, inputs, tuple(outputs)))
         result = self._find([call.result for call in self._calls], "the net's result")
-        if isinstance(result, Array):
-            raise ValueError("maam_ops.Predictor: net: its result does not depend on the images")
+        if isinstance(result, Array) or result.step == IMAGES:
+            raise ValueError(
+                "maam_ops.Predictor: net: got a result that no operator made from the images, expected that of the "
+                f"last operator; {REMEDY}"
+            )
         return steps, replace(result, dtypes=(*result.dtypes, "float32")) if result.dtypes[-1] in HALVES else result
 
     def _add(self, place: tuple[int, int], tensors: Sequence[Tensor]) -> None:

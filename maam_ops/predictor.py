@@ -21,22 +21,27 @@ from maam_ops._record import IMAGES, REMEDY, Data, in_inference, trace
 _SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
+# From, to; from the images where None.
+_Casts = list[tuple[Array | None, Array]]
+
+
 class _Launch(NamedTuple):
     """One operator ready for a batch: only the images, if it reads them, and casts are missing."""
 
     symbol: str
-    inputs: list[np.ndarray]
+    inputs: list[np.ndarray | None]
     outputs: list[np.ndarray]
     dtypes: list[str]
     images_at: list[tuple[int, tuple[int, ...]]]  # position, shape
-    casts: list[tuple[Array | None, Array]]  # from, to; from the images where None
+    casts: _Casts
 
 
 class _Plan(NamedTuple):
-    """All operators for a batch, and their results in memory that every call uses anew."""
+    """All operators for a batch, with memory for their results that every call uses anew."""
 
     launches: list[_Launch]
-    result: Array | None  # the images where None
+    casts: _Casts  # of the result
+    result: np.ndarray
 
 
 class _PerThread(threading.local):
@@ -98,7 +103,8 @@ class Predictor:
         local = self._local
         if local.batch != batch:
             local.plan, local.batch = self._plan(batch), batch
-        for symbol, inputs, outputs, dtypes, images_at, casts in local.plan.launches:
+        launches, last_casts, result = local.plan
+        for symbol, inputs, outputs, dtypes, images_at, casts in launches:
             if images_at:
                 inputs = inputs.copy()  # the plan must not keep the caller's images alive
                 for position, shape in images_at:
@@ -106,10 +112,9 @@ class Predictor:
             for source, target in casts:
                 (source or Array(images.reshape(target.shape), "float32")).cast_into(target)
             self._launch(symbol, inputs, outputs, dtypes)
-        result = local.plan.result or Array(images, "float32")
-        for dtype in self._result.dtypes[1:]:
-            result = result.cast(dtype)
-        return result.data.reshape((batch, *self._result.shape)).copy()
+        for source, target in last_casts:
+            source.cast_into(target)
+        return result.copy()
 
     def __repr__(self) -> str:
         chain = " -> ".join(step.symbol for step in self._steps)
@@ -134,27 +139,14 @@ class Predictor:
         results = [[Array.empty((batch, *part.shape), part.dtypes[0]) for part in step.outputs] for step in self._steps]
         launches = []
         for step, outputs in zip(self._steps, results, strict=True):
-            inputs, images_at, casts = [], [], []
-            for position, part in enumerate(step.inputs):
-                if isinstance(part, Array):
-                    inputs.append(part)
-                    continue
-                shape = (batch, *part.shape)
-                source = _source(part, results)
-                if source:
-                    source = source.reshape(shape)
-                elif len(part.dtypes) == 1:
-                    source = Array(np.empty(0, np.float32), "float32")
-                    images_at.append((position, shape))
-                for dtype in part.dtypes[1:]:
-                    target = Array.empty(shape, dtype)
-                    casts.append((source, target))
-                    source = target
-                inputs.append(source)
-            dtypes = [array.dtype for array in (*inputs, *outputs)]
-            arrays = [[array.data for array in group] for group in (inputs, outputs)]
+            casts: _Casts = []
+            inputs = [part if isinstance(part, Array) else _bind(part, batch, results, casts) for part in step.inputs]
+            images_at = [(i, (batch, *step.inputs[i].shape)) for i, array in enumerate(inputs) if array is None]
+            dtypes = ["float32" if array is None else array.dtype for array in (*inputs, *outputs)]
+            arrays = [[array and array.data for array in group] for group in (inputs, outputs)]
             launches.append(_Launch(step.symbol, *arrays, dtypes, images_at, casts))
-        return _Plan(launches, _source(self._result, results))
+        casts = []
+        return _Plan(launches, casts, _bind(self._result, batch, results, casts).data)
 
     def _check(self, net: nn.Cell) -> None:
         """That the kernels give the net's results for other images, and other numbers of them, than those recorded."""
@@ -174,6 +166,12 @@ class Predictor:
             )
 
 
-def _source(part: Data, results: list[list[Array]]) -> Array | None:
-    """Where a call finds this; None for the images."""
-    return None if part.step == IMAGES else results[part.step][part.index]
+def _bind(part: Data, batch: int, results: Sequence[Sequence[Array]], casts: _Casts) -> Array | None:
+    """Where an operator reads this, None for the images as they are; the casts that bring it there are added."""
+    shape = (batch, *part.shape)
+    array = None if part.step == IMAGES else results[part.step][part.index].reshape(shape)
+    for dtype in part.dtypes[1:]:
+        target = Array.empty(shape, dtype)
+        casts.append((array, target))
+        array = target
+    return array
