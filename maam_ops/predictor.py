@@ -75,7 +75,7 @@ class Predictor:
 
     def __init__(self, net: nn.Cell, image_shape: Sequence[int]) -> None:
         if not isinstance(net, nn.Cell):
-            raise TypeError(f"maam_ops.Predictor: net: got {type(net).__name__}, expected a mindspore.nn.Cell")
+            raise TypeError(f"maam_ops.Predictor: net: got {type(net).__name__}, expected a Cell")
         self.image_shape = tuple(int(extent) for extent in image_shape)
         if min(self.image_shape, default=1) < 1:
             raise ValueError(f"maam_ops.Predictor: image_shape: got {self.image_shape}, expected extents of at least 1")
