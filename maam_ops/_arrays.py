@@ -92,8 +92,7 @@ def _round(wide: np.ndarray, target: np.ndarray) -> None:
         rounded &= 1
         rounded += 0x7FFF
         rounded += bits
-        rounded >>= 16
-        target[start : start + _BLOCK] = rounded
+        np.right_shift(rounded, 16, out=target[start : start + _BLOCK], casting="unsafe")
     nan = np.isnan(wide)
     if nan.any():
         target[nan] = _NAN

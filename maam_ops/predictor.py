@@ -59,11 +59,12 @@ class Predictor:
 
     Args:
         net: a Cell of one input and one output whose work is all done by native operators of this package: a classifier
-            of ``maam.create_model`` with the presets "authors", "deep" or "2.3m", one of ``maam.quantize`` or
-            ``maam_ops.quantize``, in a half type too, or a Cell of your own from ``FusedMAAM``, ``FusedDense`` and so
-            on. Casts between float32 and a half type may stand between the operators, and changes of shape that keep
-            the batch in front. Where ``impl="auto"`` leaves some sizes to the reference by its table, the kernels run
-            here all the same.
+            of ``maam.create_model`` with the presets "authors", "deep", "2.3m", "no-attention", "no-reduce" or
+            "plain-cnn", in a half type too; one of ``maam.quantize`` or ``maam_ops.quantize``; or a Cell of your own
+            from ``FusedMAAM``, ``FusedDense`` and so on. Casts between float32 and a half type may stand between the
+            operators, and changes of shape that keep the batch in front. Where ``impl="auto"`` leaves some sizes to
+            the reference by its table, the kernels run here all the same; a net where these are the sizes of two to
+            five images is refused.
         image_shape: shape of one image, such as (3, 32, 32).
 
     Raises:

@@ -74,6 +74,19 @@ def test_the_bits_of_the_compiled_net(graph, preset, kind):
         assert got.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("preset", ["2.3m", "no-attention", "no-reduce", "plain-cnn"])
+def test_other_presets(pynative, preset):
+    net = maam.create_model(preset, **SMALL).set_train(False)
+    x = images(4)
+    assert maam_ops.Predictor(net, SHAPE)(x).tobytes() == net(Tensor(x)).asnumpy().tobytes()
+
+
+def test_a_preset_that_resizes_is_refused(pynative):
+    net = maam.create_model("multi-scale").set_train(False)
+    with pytest.raises(ValueError, match=r"of operator \d+ \(AggregateReduceInference\): got what is neither"):
+        maam_ops.Predictor(net, (3, 32, 32))
+
+
 @pytest.mark.parametrize(
     "build",
     [
