@@ -24,6 +24,7 @@ from maam_ops.fusion import FuseReport, fuse  # noqa: E402
 from maam_ops.info import info  # noqa: E402
 from maam_ops.maam import FusedMAAM  # noqa: E402
 from maam_ops.maam_mix import FusedMix  # noqa: E402
+from maam_ops.predictor import Predictor  # noqa: E402
 from maam_ops.quantize import QuantizedClassifier, quantize  # noqa: E402
 from maam_ops.reduce import FusedReduce  # noqa: E402
 
@@ -40,6 +41,7 @@ __all__ = [
     "FusedMAAM",
     "FusedMix",
     "FusedReduce",
+    "Predictor",
     "QuantizedClassifier",
     "compare",
     "explain",

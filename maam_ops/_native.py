@@ -10,13 +10,15 @@ import linecache
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import mindspore as ms
-from mindspore import ops
+from mindspore import Tensor, ops
 from mindspore.ops import CustomRegOp, DataType
 
 from maam_ops import _cuda
@@ -120,6 +122,41 @@ def _registration(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> d
     return info.target(LIBRARY.target).get_op_info()
 
 
+class Call(NamedTuple):
+    """One call of an operator in PYNATIVE mode."""
+
+    symbol: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+# A context variable: what other threads run meanwhile is not recorded.
+_RECORDING: ContextVar[list[Call] | None] = ContextVar("maam_ops_recording", default=None)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Call]]:
+    """The calls of this package's operators by this thread in PYNATIVE mode, appended as they are made."""
+    calls: list[Call] = []
+    token = _RECORDING.set(calls)
+    try:
+        yield calls
+    finally:
+        _RECORDING.reset(token)
+
+
+class _Operator(ops.Custom):
+    """``ops.Custom``, whose calls :func:`recorded` sees. The graph compiler calls no Python: it records nothing."""
+
+    def __call__(self, *inputs: Any) -> Any:
+        outputs = super().__call__(*inputs)
+        calls = _RECORDING.get()
+        if calls is not None:
+            symbol = self.func.rpartition(":")[2]
+            calls.append(Call(symbol, inputs, outputs if isinstance(outputs, tuple) else (outputs,)))
+        return outputs
+
+
 def custom_op(
     symbol: str, inputs: Sequence[str], outputs: Sequence[str], bprop: Callable[..., Any] | None = None
 ) -> ops.Custom:
@@ -134,7 +171,7 @@ def custom_op(
     # The graph compiler keeps gradient functions by name and attributes: of two operators that only differ in theirs,
     # both would get that of the first.
     info = _registration(f"maam_ops_{symbol}_{next(_NUMBERS)}", inputs, outputs)
-    return ops.Custom(f"{LIBRARY.path}:{symbol}", None, None, "aot", bprop=bprop, reg_info=info)
+    return _Operator(f"{LIBRARY.path}:{symbol}", None, None, "aot", bprop=bprop, reg_info=info)
 
 
 def bprop_of(arguments: Sequence[str], body: str, **names: Any) -> Callable[..., Any]:

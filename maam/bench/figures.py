@@ -13,6 +13,7 @@ from .statistics import Round, paired
 Facts = Mapping[tuple[str, str], float]
 
 NEVER_SLOWER = 0.97
+BY_ANOTHER = "reached by another"
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Figure:
     Attributes:
         name: what is compared with what.
         at_least, at_most: the goal; without one the figure only informs.
+        shared: figures of a benchmark with the same word here have one goal, and one that reaches it does for all.
     """
 
     name: str
     at_least: float | None = None
     at_most: float | None = None
+    shared: str = ""
     unit: ClassVar[str] = ""
 
     @property
@@ -57,13 +60,25 @@ class Figure:
         return {**self._head(), "value": None, "verdict": "not measured", "reason": reason}
 
     def _head(self) -> dict[str, Any]:
-        return {"name": self.name, "unit": self.unit, "at_least": self.at_least, "at_most": self.at_most}
+        head = {"name": self.name, "unit": self.unit, "at_least": self.at_least, "at_most": self.at_most}
+        return {**head, "shared": self.shared} if self.shared else head
 
     def _verdict(self, value: float) -> str:
         if self.at_least is None and self.at_most is None:
             return ""
         reached = value >= self.at_least if self.at_least is not None else value <= self.at_most
         return "reached" if reached else "missed"
+
+
+def judge_shared(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of a benchmark's figures, none missed that shares a goal with one that reached it."""
+    reached = {record["shared"] for record in records if "shared" in record and record["verdict"] == "reached"}
+    return [
+        {**record, "verdict": BY_ANOTHER}
+        if record["verdict"] == "missed" and record.get("shared") in reached
+        else record
+        for record in records
+    ]
 
 
 @dataclass(frozen=True)

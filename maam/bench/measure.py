@@ -6,6 +6,7 @@ import statistics
 from typing import Any
 
 from . import cases
+from .figures import judge_shared
 from .race import Crew, Race
 from .sides import SIDES
 from .suite import Benchmark, Profile
@@ -69,7 +70,7 @@ class Measurement:
             "rounds": len(rounds),
             "block_seconds": self._profile.block_seconds,
             "disturbance": self._race.disturbance if self._race else 0.0,
-            "figures": figures,
+            "figures": judge_shared(figures),
             "sides": self._sides(rounds),
             "left_out": self._missing,
             "facts": {f"{side}: {fact}": value for (side, fact), value in facts.items()},

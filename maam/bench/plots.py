@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..errors import MaamError
 from ..files import atomic_path
+from .figures import BY_ANOTHER
 from .format import number
 
 # Colours that stay apart for colour-blind eyes and in print.
-_COLOURS = {"reached": "#0072B2", "missed": "#D55E00", "": "#7F7F7F"}
+_COLOURS = {"reached": "#0072B2", "missed": "#D55E00", BY_ANOTHER: "#56B4E9", "": "#7F7F7F"}
 _LIMIT = "#222222"
 _DPI = 150
 
@@ -73,7 +74,13 @@ def bar_chart(path: Path, bars: Sequence[Bar], title: str, label: str, log: bool
     axes.set_title(title, loc="left")
     axes.set_xlabel(label)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(
+        handles=_legend({one["verdict"] for _, one in bars}),
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+        fontsize=8,
+    )
     return save(figure, path)
 
 
@@ -107,12 +114,14 @@ def _scale(axes: Any, figures: Sequence[Mapping[str, Any]], log: bool) -> None:
         axes.axvline(0.0, color=_LIMIT, linewidth=0.8)
 
 
-def _legend() -> list[Any]:
+def _legend(verdicts: Collection[str]) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    names = {"reached": "goal reached", "missed": "goal missed", "": "no goal"}
-    handles: list[Any] = [Patch(color=_COLOURS[verdict], label=name) for verdict, name in names.items()]
+    names = {"reached": "goal reached", "missed": "goal missed", BY_ANOTHER: f"goal {BY_ANOTHER}", "": "no goal"}
+    handles: list[Any] = [
+        Patch(color=_COLOURS[verdict], label=name) for verdict, name in names.items() if verdict in verdicts
+    ]
     mark = {"marker": "|", "linestyle": "none", "markersize": 12, "markeredgewidth": 2.2}
     return [
         *handles,

@@ -41,13 +41,14 @@ def rows(data: Results) -> list[dict[str, Any]]:
 
 
 def missed(data: Results) -> list[str]:
-    """What did not reach its goal: "benchmark: figure"."""
-    return [
-        f"{row['benchmark']}: {figure['name']}"
-        for row in rows(data)
-        for figure in row["figures"]
-        if figure["verdict"] == "missed"
-    ]
+    """What did not reach its goal: "benchmark: figure", of several that share a goal the first."""
+    goals: dict[tuple[str, str], str] = {}
+    for row in rows(data):
+        for figure in row["figures"]:
+            if figure["verdict"] == "missed":
+                one = (row["benchmark"], figure.get("shared", figure["name"]))
+                goals.setdefault(one, f"{row['benchmark']}: {figure['name']}")
+    return list(goals.values())
 
 
 def goal(figure: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from maam.bench.figures import AmdahlBound, CeilingShare, Overhead, Saved, SpeedUp
+from maam.bench.figures import BY_ANOTHER, AmdahlBound, CeilingShare, Overhead, Saved, SpeedUp, judge_shared
 from maam.bench.statistics import paired
 
 
@@ -72,6 +72,23 @@ def test_saved_is_a_part_of_the_baseline():
 )
 def test_verdict(figure, verdict):
     assert figure.record(ROUNDS, {})["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "judged"),
+    [
+        (["missed", "reached"], [BY_ANOTHER, "reached"]),
+        (["reached", "missed"], ["reached", BY_ANOTHER]),
+        (["missed", "missed"], ["missed", "missed"]),
+        (["missed", "not measured"], ["missed", "not measured"]),
+    ],
+)
+def test_a_shared_goal_is_reached_by_one_for_all(verdicts, judged):
+    head = SpeedUp("a", at_least=1.0, shared="goal", slow="unfused", fast="fused").record(ROUNDS, {})
+    alone = SpeedUp("b", at_least=9.0, slow="unfused", fast="fused").record(ROUNDS, {})
+    assert head["shared"] == "goal" and "shared" not in alone
+    records = judge_shared([{**head, "verdict": verdict} for verdict in verdicts] + [alone])
+    assert [record["verdict"] for record in records] == [*judged, "missed"]
 
 
 def test_nan_reaches_no_goal():

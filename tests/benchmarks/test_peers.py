@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maam.bench import cases
-from maam.bench.figures import AgainstBest, NotBuilt
+from maam.bench.figures import BY_ANOTHER, AgainstBest, NotBuilt
 from maam.bench.measure import Measurement
 from maam.bench.peers import kernels, report, rows, weights
 from maam.bench.race import Crew
@@ -155,6 +155,13 @@ def test_rows_have_the_goals_and_our_side_of_their_precision():
         assert rows.OURS in row.sides
         for precision, ours in rows.REDUCED.items():
             assert (ours in row.sides) == (precision in name)
+        for precision, predictor in rows.PREDICTORS.items():
+            assert (predictor in row.sides) == (precision in name)
+        if "inference" in name:
+            through_mindspore, alone = row.figures[:2]
+            assert (through_mindspore.at_least, through_mindspore.shared) == (alone.at_least, alone.shared)
+            assert alone.name == "Predictor: times as fast as the best peer" and alone.shared
+            assert through_mindspore.fast == row.subject and alone.fast in rows.PREDICTORS.values()
 
 
 @pytest.mark.parametrize("item", ["tensorflow=/usr/bin/python3", "openvino", "openvino=/no/such/file"])
@@ -174,11 +181,14 @@ def test_flops_of_the_definition():
 def test_the_report_of_results(tmp_path):
     pytest.importorskip("matplotlib")
     figure = {"name": "best: openvino", "unit": "x", "at_least": 1.4, "at_most": None, "value": 1.2}
-    figure |= {"low": 1.1, "high": 1.3, "verdict": "missed"}
+    figure |= {"low": 1.1, "high": 1.3, "verdict": BY_ANOTHER}
     timed = {"description": "", "form": "eager", "milliseconds": 1.5, "largest_error": 1e-6, "versions": "torch 2"}
     row = {"benchmark": "row", "group": "authors", "label": "batch 64", "profile": "quick", "rounds": 5}
     row |= {"block_seconds": 0.1, "disturbance": 0.0, "figures": [figure], "left_out": {"onnxruntime": "needs onnx"}}
-    row |= {"sides": {"PyTorch": timed}, "facts": {"fused model: first_call_ms": 480.0}}
+    row |= {
+        "sides": {"PyTorch": timed, "int8 Predictor": timed, "Predictor": timed},
+        "facts": {"fused model: first_call_ms": 480.0},
+    }
     measured = {"calls": 1, "seconds": 0.01, "bytes_moved": 1e8, "flops": 1e9}
     one = {"gigabytes_per_second": 40.0, "gigaflops": 250.0, "batch": 64, "kernels": {"training: a": measured}}
     one["step"] = {"a": 9.0, "between kernels": 1.0}
@@ -193,6 +203,8 @@ def test_the_report_of_results(tmp_path):
     assert report.read(tmp_path / "peers.json") == json.loads(json.dumps(data))
     written = (tmp_path / "peers.md").read_text()
     assert "| authors | batch 64 | onnxruntime | - | - | needs onnx |" in written
+    assert "| authors | batch 64 | maam_ops Predictor int8 | 1.500 |" in written
+    assert "| authors | batch 64 | maam_ops Predictor | 1.500 |" in written
     assert "| authors | training: a | 1 | 10.00 | 100.0 | 10.0 | 100 | 40 % |" in written
     assert "| authors | a | 9.00 | 90 % |" in written
     assert "| authors | batch 64 | maam_ops: first call | 480 ms |" in written

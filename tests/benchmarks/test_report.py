@@ -94,6 +94,13 @@ def test_missed_goals_are_named(data):
     assert "2 goals missed:" in report.summary(data)
 
 
+def test_a_goal_that_two_figures_missed_is_named_once(data):
+    figures = data["benchmarks"][0]["extra_info"]["figures"]
+    for one in figures:
+        one["shared"] = "goal"
+    assert report.missed(data) == ["reduce 64: share of the ceiling"]
+
+
 def test_says_how_the_figures_came_about(data):
     text = report.obtained(data)
     for part in (

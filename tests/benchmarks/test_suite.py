@@ -9,10 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from maam.bench import cases, report
+from maam.bench.peers import stored
+from maam.bench.peers.rows import PREDICTORS, REDUCED
 from maam.bench.race import Crew, Race
 from maam.bench.sides import SIDES, Side, register
 from maam.bench.suite import PROFILES, SUITE, select
 from maam.cli.app import app
+from maam.data import load_data
 from maam_ops import _native
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +85,17 @@ def test_the_int8_side_is_within_its_tolerance():
     with Crew(threads=2) as crew:
         race = Race(crew, case, ["int8 model", "fused model"], truth="fused model")
         assert 0 < race.loaded["int8 model"]["error"] <= case.tolerance[""]
+
+
+@native
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_the_predictor_computes_what_its_model_does(precision, tmp_path):
+    stored.write(tmp_path / "arrays.npz", "authors", load_data(None), 2)
+    case = cases.StoredInference(2, "authors", str(tmp_path / "arrays.npz"), precision)
+    ours = REDUCED[precision]
+    with Crew(threads=2) as crew:
+        race = Race(crew, case, [ours, PREDICTORS[precision]], truth=ours)
+        assert race.loaded[PREDICTORS[precision]]["error"] == 0
 
 
 @native

@@ -136,8 +136,26 @@ for _side in (
     Side("fused, PYNATIVE", "fused operator", f"{_MINDSPORE}:prepare", {"fused": True, "mode": "pynative"}),
     Side("unfused, PYNATIVE", "plain, best form", f"{_MINDSPORE}:prepare", {"fused": False, "mode": "pynative"}),
     Side("fused model", "fused operators", f"{_MODEL}:prepare", {"fused": True}),
-    Side("int8 model", "int8 operators", f"{_MODEL}:prepare_int8"),
-    Side("bfloat16 model", "fused operators, stored in bfloat16", f"{_MODEL}:prepare_bfloat16"),
+    Side("int8 model", "int8 operators", f"{_MODEL}:prepare_reduced", {"precision": "int8"}),
+    Side(
+        "bfloat16 model",
+        "fused operators, stored in bfloat16",
+        f"{_MODEL}:prepare_reduced",
+        {"precision": "bfloat16"},
+    ),
+    Side("Predictor", "fused operators, without MindSpore's runtime", f"{_MODEL}:prepare_predictor"),
+    Side(
+        "int8 Predictor",
+        "int8 operators, without MindSpore's runtime",
+        f"{_MODEL}:prepare_predictor",
+        {"precision": "int8"},
+    ),
+    Side(
+        "bfloat16 Predictor",
+        "fused operators stored in bfloat16, without MindSpore's runtime",
+        f"{_MODEL}:prepare_predictor",
+        {"precision": "bfloat16"},
+    ),
     Side("unfused model", "plain MindSpore", f"{_MODEL}:prepare", {"fused": False}),
     Side(
         "fused model, graph kernel",

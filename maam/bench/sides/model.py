@@ -8,6 +8,7 @@ from dataclasses import replace
 import mindspore as ms
 from mindspore import Tensor, nn
 
+import maam_ops
 import maam_ops.graph
 
 from ...config import TrainConfig
@@ -39,18 +40,23 @@ def prepare(case: Case, inputs: Arrays, *, fused: bool, graph_kernel: bool = Fal
     return replace(prepared, facts={**prepared.facts, "first_call_ms": first_call_ms})
 
 
-def prepare_int8(case: cases.ModelInference, inputs: Arrays) -> Prepared:
-    """The same classifier on bytes, calibrated on the case's calibration images."""
+def prepare_reduced(case: cases.ModelInference, inputs: Arrays, *, precision: str) -> Prepared:
+    """The same classifier on bytes, calibrated on the case's calibration images, or stored in bfloat16."""
     mindspore.configure(graph_kernel=False)
-    net = quantize(_loaded(case.preset, inputs, "native"), inputs["calibration"], impl="native")
-    return _inference(net, Tensor(inputs["images"]))
+    return _inference(_native(case, inputs, precision), Tensor(inputs["images"]))
 
 
-def prepare_bfloat16(case: cases.ModelInference, inputs: Arrays) -> Prepared:
-    """The same classifier with weights and feature maps in bfloat16."""
+def prepare_predictor(case: cases.ModelInference, inputs: Arrays, *, precision: str = "float32") -> Prepared:
+    """The same classifier in a ``maam_ops.Predictor``."""
     mindspore.configure(graph_kernel=False)
-    net = store_as(_loaded(case.preset, inputs, "native"), "bfloat16")
-    return _inference(net, Tensor(inputs["images"]))
+    images = inputs["images"]
+    predictor = maam_ops.Predictor(_native(case, inputs, precision), images.shape[1:])
+    return Prepared({"": Candidate(lambda: {"logits": predictor(images)})})
+
+
+def _native(case: cases.ModelInference, inputs: Arrays, precision: str) -> nn.Cell:
+    net = _loaded(case.preset, inputs, "native")
+    return quantize(net, inputs["calibration"], impl="native") if precision == "int8" else store_as(net, precision)
 
 
 def _loaded(preset: str, inputs: Arrays, impl: str) -> nn.Cell:
