@@ -107,6 +107,8 @@ class FusedAgentBlock(FusedCell):
             raise ValueError(f"maam_ops.FusedAgentBlock: block {reason}")
         names = [(parameter, parameter.name) for parameter in block.get_parameters()]
         self.block = block
+        # Mixed precision replaces the normalisations in the block by Cells around them.
+        self._layers = tuple(block)
         for parameter, name in names:
             parameter.name = name
         self.set_train(block.training)
@@ -114,7 +116,7 @@ class FusedAgentBlock(FusedCell):
     def construct(self, x):
         path = _select.path(OP, self.impl, self.automatic, x.shape, True)
         if self.training and path == "native" and x.dtype != ms.float64:
-            return train_cells(x, self.block)
+            return train_cells(x, self._layers)
         return self.block(x)
 
     def extend_repr(self) -> str:
@@ -140,7 +142,7 @@ def why_not_block(block: nn.Cell, middle: int | None = None, channels: int | Non
 
 
 def operands_of(block):
-    """The parameters of the two convolutions of a branch's Cell."""
+    """The parameters of the two convolutions of a branch, a tuple of its Cells."""
     first, second = block[1], block[4]
     return (
         (block[0].weight, first.gamma, first.beta, first.moving_mean, first.moving_variance),
@@ -149,7 +151,7 @@ def operands_of(block):
 
 
 def train_cells(x, block):
-    """A of a branch's Cell by the native operator; its running statistics are updated."""
+    """A of a branch, a tuple of its Cells, by the native operator; its running statistics are updated."""
     first, second = operands_of(block)
     check_agent_block("FusedAgentBlock", x.shape, x.dtype, first[0].shape, second[0].shape)
     # nn.BatchNorm2d keeps the weight of the new value.

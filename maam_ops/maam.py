@@ -215,6 +215,7 @@ class FusedMAAM(FusedCell):
         # Plain tuples: mixed precision replaces the normalisations in `branches` by Cells around them.
         self._convs = self._norms = ()
         self._deep = _branch.convolutions_of(branches[0]) == 2
+        self._blocks = tuple(tuple(branch) for branch in branches) if self._deep else ()
         reason = maam_deep.why_not_fused(branches, mix.in_channels) if self._deep else _why_not_fused(branches, mix)
         self._fusible = reason is None
         self._trains = False
@@ -266,12 +267,12 @@ class FusedMAAM(FusedCell):
         """Branches of two convolutions: one operator in evaluation, one for each branch in training."""
         if self.training:
             agents = []
-            for branch in self.branches:
-                agents.append(agent_block.train_cells(x, branch))
+            for block in self._blocks:
+                agents.append(agent_block.train_cells(x, block))
             return self.mix(agents)
         mix = self.mix
         last = (mix.weight, mix.gamma, mix.beta, mix.moving_mean, mix.moving_variance)
-        return maam_deep.run_cells(x, mix.alpha, self.branches, last, self._eps)
+        return maam_deep.run_cells(x, mix.alpha, self._blocks, last, self._eps)
 
     def _keep_statistics(self, f, statistics):
         i = 0

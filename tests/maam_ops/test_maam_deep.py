@@ -161,3 +161,20 @@ class TestErrors:
     def test_eps(self, pynative):
         with pytest.raises(ValueError, match="eps: got 2 values, expected one, or 5"):
             maam_deep(images(1, 3, 8, 8), *operands(Net([branch(), branch()])), eps=(1e-5, 1e-5))
+
+
+@pytest.mark.parametrize("level", ["O2", "O3"])
+def test_mixed_precision(mode, level):
+    """It puts Cells around the normalisations, whose parameters the operators read all the same."""
+    net = randomised(Net([branch(), branch()]))
+    fused, x = net.fused("native"), images(4, 3, 8, 8)
+    expected = fused(x)
+    mixed = ms.amp.auto_mixed_precision(fused, level, ms.bfloat16)
+    results = []
+    ran = kernels_run(lambda: results.append(mixed(x.astype(ms.bfloat16))) or results[0])
+    assert any(name.startswith("maam_deep_inference/") for name in ran)
+    assert_near(results[0].astype(ms.float32), expected, 0.05)
+    training = randomised(Net([branch(), branch()])).fused("native").set_train()
+    mixed = ms.amp.auto_mixed_precision(training, level, ms.bfloat16)
+    ran = kernels_run(lambda: mixed(x.astype(ms.bfloat16)))
+    assert any(name.startswith("agent_block_forward/") for name in ran), ran
