@@ -122,7 +122,7 @@ MAAM_AOT(MaamInference) {
   int64_t bytes = 0;
   for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
   {
-    maam::Trace trace("maam_inference", maam::MaamInferenceIsa(), call[result], bytes, maam::MaamInferenceScratch(p));
+    maam::Trace trace("maam_inference", maam::MaamInferenceIsa(p), call[result], bytes, maam::MaamInferenceScratch(p));
     maam::RunMaamInference(p);
   }
   maam::CheckFinite(op, "F", call[result]);

@@ -335,8 +335,8 @@ OPERATORS = (
         "maam_inference",
         SINGLE,
         _maam,
-        lambda dtype: MaamCase((3, 3, 17, 18), dtype=dtype, offset=1, lift=3),
-        lambda dtype: MaamCase((5, 3, 34, 30), dtype=dtype, offset=3),
+        lambda dtype: MaamCase((3, 3, 17, 18), dtype=dtype, weight_dtype=dtype, offset=1, lift=3),
+        lambda dtype: MaamCase((5, 3, 34, 30), dtype=dtype, weight_dtype=dtype, offset=3),
     ),
     Operator(
         "maam_training",
