@@ -68,7 +68,7 @@ def agent_of(x, operands, eps, training=False, momentum=0.9):
 _READS_HALVES = _native.LIBRARY.target == "CPU"
 
 
-def _wide(tensor):
+def wide(tensor):
     return tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32)
 
 
@@ -77,15 +77,15 @@ def run_native(x, alpha, branches, last, training, momentum, eps):
     halves = _READS_HALVES and not training
     operands = []
     for group in (*branches, last):
-        operands.append(group[0] if halves and is_single(group[0].dtype) else _wide(group[0]))
+        operands.append(group[0] if halves and is_single(group[0].dtype) else wide(group[0]))
         for tensor in group[1:]:
-            operands.append(_wide(tensor))
+            operands.append(wide(tensor))
     count = len(branches)
     if training:
-        result = _TRAINING[count](_wide(x), _constants(count, eps, momentum), _wide(alpha), *operands)
+        result = _TRAINING[count](wide(x), _constants(count, eps, momentum), wide(alpha), *operands)
         f = result[0]
         return (f if f.dtype == x.dtype else f.astype(x.dtype)), result[_SAVED:]
-    f = _INFERENCE[count](x if halves else _wide(x), _constants(count, eps), _wide(alpha), *operands)
+    f = _INFERENCE[count](x if halves else wide(x), _constants(count, eps), wide(alpha), *operands)
     return f if f.dtype == x.dtype else f.astype(x.dtype)
 
 
@@ -109,9 +109,9 @@ def _inference_gradients(backward, x, eps, alpha, branches, last, df):
     """The gradients in the order of the operator's inputs. The branches are computed anew, by their definition."""
     dtypes = (x.dtype, last[0].dtype)
     halves = tuple(branch[0].dtype for branch in branches)
-    x, df = _wide(x), _wide(df)
-    branches = tuple((_wide(branch[0]), *branch[1:]) for branch in branches)
-    last = (_wide(last[0]), *last[1:])
+    x, df = wide(x), wide(df)
+    branches = tuple((wide(branch[0]), *branch[1:]) for branch in branches)
+    last = (wide(last[0]), *last[1:])
     values = ops.split(eps, 1)
     agents = []
     for i in range(len(branches)):

@@ -91,7 +91,8 @@ def maam(
     Without ``training`` there is a gradient too, for which the branches are computed anew by single operators.
 
     Args:
-        x: images (B, Cin, H, W), H and W at least 2; float32, float16 or bfloat16 (computed in float32).
+        x: images (B, Cin, H, W), H and W at least 2; float32, float16 or bfloat16 (computed in float32; if
+            in inference all convolution weights are bfloat16 too, a CPU with AVX512-BF16 rounds G to bfloat16).
         alpha: N elements in any shape.
         branches: for each of N branches (2 to 8) its convolution's weight (C, Cin, k, k), k of 1, 3, 5 or 7, stride 1,
             zero padding that keeps the size, no bias; and its normalisation's gamma, beta, moving_mean and

@@ -17,7 +17,8 @@ from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter, MaxPoolGrad
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select, agent_block, aggregate_reduce
-from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_maam_deep
+from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_maam_deep, is_single
+from maam_ops._maam_native import wide
 
 OP = "maam_deep"
 _SYMBOLS = ("MaamDeepInference", "AggregateReduceInferenceBackward")
@@ -156,12 +157,11 @@ def _eps_tensor(eps, count):
 def _run_native(x, alpha, branches, last, eps):
     operands = []
     for group in (*branches, last):
-        for tensor in group:
-            operands.append(tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32))
-    wide = x if x.dtype == ms.float32 else x.astype(ms.float32)
-    alpha = alpha if alpha.dtype == ms.float32 else alpha.astype(ms.float32)
-    f = _NATIVE[len(branches)](wide, _eps_tensor(eps, len(branches)), alpha, *operands)
-    return f if f.dtype == x.dtype else f.astype(x.dtype)
+        for i in range(len(group)):
+            # Convolution weights stand first of each five; the kernel reads half ones, and half images, itself.
+            half = i % 5 == 0 and is_single(group[i].dtype)
+            operands.append(group[i] if half else wide(group[i]))
+    return _NATIVE[len(branches)](x, _eps_tensor(eps, len(branches)), wide(alpha), *operands)
 
 
 def _layer(x, operands, eps):
@@ -190,6 +190,11 @@ def _layer_gradients(x, operands, eps, y, dy):
 
 def _gradients(backward, x, eps, alpha, branches, last, df):
     """The gradients in the order of the operator's inputs. The branches are computed anew, by their definition."""
+    dtypes = (x.dtype, last[0].dtype)
+    halves = tuple((branch[0].dtype, branch[5].dtype) for branch in branches)
+    x, df = wide(x), wide(df)
+    branches = tuple((wide(branch[0]), *branch[1:5], wide(branch[5]), *branch[6:]) for branch in branches)
+    last = (wide(last[0]), *last[1:])
     values = [value.astype(ms.float32) for value in ops.split(eps, 1)]
     middles = []
     tops = []
@@ -210,9 +215,11 @@ def _gradients(backward, x, eps, alpha, branches, last, df):
         dmiddle, by_second = _layer_gradients(middles[i], second, values[2 * i + 1], tops[i], dtop)
         by_x, by_first = _layer_gradients(x, first, values[2 * i], middles[i], dmiddle)
         dx = dx + by_x
-        gradients = gradients + by_first + by_second
+        first_weight, second_weight = by_first[0].astype(halves[i][0]), by_second[0].astype(halves[i][1])
+        gradients = (*gradients, first_weight, *by_first[1:], second_weight, *by_second[1:])
     none = ops.zeros_like(last[1])
-    return (dx, ops.zeros_like(eps), tail[0], *gradients, tail[1], tail[2], tail[3], none, none)
+    dlast = tail[1].astype(dtypes[1])
+    return (dx.astype(dtypes[0]), ops.zeros_like(eps), tail[0], *gradients, dlast, tail[2], tail[3], none, none)
 
 
 def _names(group):

@@ -44,12 +44,12 @@ void MAAM_VARIANT(agent_block_pack)(const BlockPlan& plan, BlockWeights which, i
   float* plain = reinterpret_cast<float*>(scratch);
   if (which == BlockWeights::kFirst) {
     const float* scale = (plan.first.shift == plan.first_norm.shift ? plan.first_norm.scale : plan.ones) + output;
-    PackPlain(p.first_weight, plan.first.taps, p.middle, output, scale, plan.first.weight);
+    PackPlain(p.first_weight + output * plan.first.taps, plan.first.taps, p.middle, output, scale, plan.first.weight);
   } else if (which == BlockWeights::kSecond) {
-    PackWinograd(p.second_weight, p.middle, p.channels, output, plan.ones, plain,
+    PackWinograd(p.second_weight + output * 9 * p.middle, p.middle, p.channels, output, plan.ones, plain,
                  WinogradPanel(plan.forward.weight, p.middle, output));
   } else {
-    PackWinograd(plan.rotated, p.channels, p.middle, output, plan.ones, plain,
+    PackWinograd(plan.rotated + output * 9 * p.channels, p.channels, p.middle, output, plan.ones, plain,
                  WinogradPanel(plan.transposed.weight, p.channels, output));
   }
 }

@@ -199,11 +199,11 @@ void MAAM_VARIANT(conv_block_pack)(const ConvPlan& plan, int64_t vector, char* s
   const int64_t output = vector * F32::kLanes;
   float* plain = reinterpret_cast<float*>(scratch);
   if (plan.pass == ConvPass::kBackward) {
-    PackWinograd(plan.rotated, plan.outputs, plan.depth, output, plan.ones, plain,
+    PackWinograd(plan.rotated + output * 9 * plan.outputs, plan.outputs, plan.depth, output, plan.ones, plain,
                  WinogradPanel(plan.transposed.weight, plan.outputs, output));
   } else {
     const float* scale = plan.pass == ConvPass::kInference ? plan.norm.scale : plan.ones;
-    PackWinograd(plan.p.weight, plan.depth, plan.outputs, output, scale + output, plain,
+    PackWinograd(plan.p.weight + output * 9 * plan.depth, plan.depth, plan.outputs, output, scale + output, plain,
                  WinogradPanel(plan.forward.weight, plan.depth, output));
   }
 }

@@ -19,6 +19,7 @@ void* MaamCall::Data(int i, const std::string& name, const std::vector<int64_t>&
 }
 
 void MaamCall::ExpectSingle(int i, const std::string& name) const {
+  if (!halves_) return call_.ExpectDType(i, name, DType::kFloat32);
   if (!IsSingle(call_[i].dtype)) {
     Fail(op_, name, std::string("dtype ") + Name(call_[i].dtype), "float32, float16 or bfloat16");
   }
@@ -114,7 +115,7 @@ int64_t BranchesOf(const int* ndims, int64_t** shapes) {
 // variance of each branch and of the 1x1 convolution -> F
 MAAM_AOT(MaamInference) {
   const char* const op = "MaamInference";
-  const maam::MaamCall args(call, op, 5);
+  const maam::MaamCall args(call, op, 5, true, true);
   const int result = call.Count() - 1;
   maam::MaamInference p;
   args.Operands((result - args.ConvNormAt(1)) / 5, 1, &p);
@@ -122,7 +123,7 @@ MAAM_AOT(MaamInference) {
   int64_t bytes = 0;
   for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
   {
-    maam::Trace trace("maam_inference", maam::MaamInferenceIsa(), call[result], bytes, maam::MaamInferenceScratch(p));
+    maam::Trace trace("maam_inference", maam::MaamInferenceIsa(p), call[result], bytes, maam::MaamInferenceScratch(p));
     maam::RunMaamInference(p);
   }
   maam::CheckFinite(op, "F", call[result]);

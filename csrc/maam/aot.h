@@ -14,9 +14,10 @@ class MaamCall {
   static constexpr int kFirstBranch = 3;  // behind x, constants and alpha
 
   // `per_conv_norm` parameters belong to each convolution: weight, gamma, beta and, if five, moving mean and variance.
-  // Without `reduces` the call ends at G, and there are no parameters of the reduction.
-  MaamCall(const AotCall& call, const char* op, int per_conv_norm, bool reduces = true)
-      : call_(call), op_(op), each_(per_conv_norm), reduces_(reduces) {}
+  // Without `reduces` the call ends at G, and there are no parameters of the reduction. Half images and convolution
+  // weights are for kernels that read them.
+  MaamCall(const AotCall& call, const char* op, int per_conv_norm, bool reduces = true, bool halves = false)
+      : call_(call), op_(op), each_(per_conv_norm), reduces_(reduces), halves_(halves) {}
 
   // The position of the parameters of branch k; the reduction stands behind the last branch.
   int ConvNormAt(int64_t k) const { return static_cast<int>(kFirstBranch + k * each_); }
@@ -40,6 +41,7 @@ class MaamCall {
   const char* op_;
   const int each_;
   const bool reduces_;
+  const bool halves_;
 };
 
 // "branch 2", "reduce"

@@ -59,7 +59,7 @@ MAAM_AOT(MaamMix) {
   args.Operands((result - maam::MaamCall::kFirstBranch) / 5, 1, &p);
   float* g = args.Floats(result, "G", maam::MixShape(p));
   {
-    maam::Trace trace("maam_mix", maam::MaamInferenceIsa(), call[result], maam::MixBytes(call),
+    maam::Trace trace("maam_mix", maam::MaamInferenceIsa(p), call[result], maam::MixBytes(call),
                       maam::MaamMixScratch(p));
     maam::RunMaamMix(p, g);
   }
@@ -93,7 +93,7 @@ MAAM_AOT_WITH_INTEGERS(MaamMixTraining) {
     p.new_variance[k] = args.Floats(i++, part, {p.channels});
   }
   {
-    maam::Trace trace("maam_mix_training", maam::MaamInferenceIsa(), call[g], maam::MixBytes(call),
+    maam::Trace trace("maam_mix_training", maam::MaamInferenceIsa(p), call[g], maam::MixBytes(call),
                       maam::MaamTrainingScratch(p));
     maam::RunMaamTraining(p);
   }
@@ -141,7 +141,7 @@ MAAM_AOT_WITH_INTEGERS(MaamMixBackward) {
     p.dbeta[k] = args.Floats(i++, part + " beta", call[args.ConvNormAt(k) + 1].shape);
   }
   {
-    maam::Trace trace("maam_mix_backward", maam::MaamInferenceIsa(), call[dg], maam::MixBytes(call),
+    maam::Trace trace("maam_mix_backward", maam::MaamInferenceIsa(p), call[dg], maam::MixBytes(call),
                       maam::MaamBackwardScratch(p));
     maam::RunMaamBackward(p);
   }
@@ -179,7 +179,7 @@ MAAM_AOT_WITH_INTEGERS(MaamMixInputGradient) {
   }
   p.dx = args.Floats(i, "dX", call[0].shape);
   {
-    maam::Trace trace("maam_mix_input_gradient", maam::MaamInferenceIsa(), call[i], maam::MixBytes(call),
+    maam::Trace trace("maam_mix_input_gradient", maam::MaamInferenceIsa(p), call[i], maam::MixBytes(call),
                       maam::MaamInputGradientScratch(p));
     maam::RunMaamInputGradient(p);
   }

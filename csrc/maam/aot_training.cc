@@ -84,7 +84,7 @@ MAAM_AOT_WITH_INTEGERS(MaamTraining) {
     p.new_variance[k] = args.Floats(i++, part, {channels});
   }
   {
-    maam::Trace trace("maam_training", maam::MaamInferenceIsa(), call[f], maam::Bytes(call),
+    maam::Trace trace("maam_training", maam::MaamInferenceIsa(p), call[f], maam::Bytes(call),
                       maam::MaamTrainingScratch(p));
     maam::RunMaamTraining(p);
   }
@@ -142,7 +142,7 @@ MAAM_AOT_WITH_INTEGERS(MaamBackward) {
   }
   p.dg = args.Floats(i, "dG", maam::FeatureShape(p, p.channels));
   {
-    maam::Trace trace("maam_backward", maam::MaamInferenceIsa(), call[df], maam::Bytes(call),
+    maam::Trace trace("maam_backward", maam::MaamInferenceIsa(p), call[df], maam::Bytes(call),
                       maam::MaamBackwardScratch(p));
     maam::RunMaamBackward(p);
   }
@@ -182,7 +182,7 @@ MAAM_AOT_WITH_INTEGERS(MaamInputGradient) {
   }
   p.dx = args.Floats(i, "dX", call[0].shape);
   {
-    maam::Trace trace("maam_input_gradient", maam::MaamInferenceIsa(), call[i], maam::Bytes(call),
+    maam::Trace trace("maam_input_gradient", maam::MaamInferenceIsa(p), call[i], maam::Bytes(call),
                       maam::MaamInputGradientScratch(p));
     maam::RunMaamInputGradient(p);
   }

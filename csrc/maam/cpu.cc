@@ -15,7 +15,15 @@ namespace maam {
 
 namespace {
 
-MaamPlan PlanOf(const MaamInference& p, Isa isa) { return MaamPlan(p, FloatLanes(isa), NumThreads()); }
+MaamPlan PlanOf(const MaamInference& p, Isa isa) {
+  MaamPlan plan(p, FloatLanes(isa), NumThreads());
+  plan.by_pairs = isa == Isa::kAvx512Bf16 && InPairs(p);
+  return plan;
+}
+
+PlanBuilder BuilderOf(const MaamPlan& plan) {
+  return PlanBuilder(plan, plan.by_pairs ? Folded::kPairs : Folded::kModule);
+}
 
 int WorkersOf(const MaamPlan& plan) { return WorkersFor(plan.p.batch * plan.strips); }
 
@@ -23,20 +31,24 @@ int WorkersOf(const MaamPlan& plan) { return WorkersFor(plan.p.batch * plan.stri
 
 double MaamConstant(const double* constants, int i) { return constants[i]; }
 
-Isa MaamInferenceIsa() { return ChooseVariant("maam_inference").isa; }
+Isa MaamInferenceIsa(const MaamInference& p) {
+  const Isa isa = ChooseVariant("maam_inference").isa;
+  return isa == Isa::kAvx512Bf16 && !InPairs(p) ? Isa::kAvx512 : isa;
+}
 
 int64_t MaamInferenceScratch(const MaamInference& p) {
-  const MaamPlan plan = PlanOf(p, MaamInferenceIsa());
-  return RoundUp(PlanBuilder(plan, Folded::kModule).Bytes(), kCacheLine) + WorkersOf(plan) * plan.WorkerBytes();
+  const MaamPlan plan = PlanOf(p, MaamInferenceIsa(p));
+  return RoundUp(BuilderOf(plan).Bytes(), kCacheLine) + WorkersOf(plan) * plan.WorkerBytes();
 }
 
 void RunMaamInference(const MaamInference& problem) {
   MaamInference p = problem;
-  const SingleWeights weights(&p);
   const Variant& variant = ChooseVariant("maam_inference");
   const auto kernel = Choose<MaamStripKernel>(variant);
   MaamPlan plan = PlanOf(p, variant.isa);
-  const PlanBuilder builder(plan, Folded::kModule);
+  SingleWeights weights;
+  if (!plan.by_pairs) weights.Replace(&p);
+  const PlanBuilder builder = BuilderOf(plan);
   const int64_t tables = RoundUp(builder.Bytes(), kCacheLine);
   const int workers = WorkersOf(plan);
   const Scratch scratch(tables + workers * plan.WorkerBytes());

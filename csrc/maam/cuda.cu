@@ -255,7 +255,7 @@ struct Layout {
 }  // namespace
 }  // namespace cuda
 
-Isa MaamInferenceIsa() { return Isa::kCuda; }
+Isa MaamInferenceIsa(const MaamInference&) { return Isa::kCuda; }
 
 // The kernels read the constants where they lie.
 double MaamConstant(const double*, int) { return 0; }

@@ -14,7 +14,8 @@
 // what MindSpore's ReLU before its max-pool does.
 //
 // X and F are float32, float16 or bfloat16, the convolutions' weights any of these; all else is float32, and so is the
-// arithmetic: F is rounded once.
+// arithmetic: F is rounded once. Where X and all convolution weights are bfloat16 and the CPU multiplies pairs of such
+// (avx512bf16), G is rounded to bfloat16 as well, to nearest, and denormals are zeros.
 #pragma once
 
 #include <cstdint>
@@ -62,7 +63,7 @@ struct MaamInference {
 
 // The operator: picks the variant and the threads. Bitwise the same result for any thread count.
 void RunMaamInference(const MaamInference& p);
-Isa MaamInferenceIsa();
+Isa MaamInferenceIsa(const MaamInference& p);
 
 // Constant i as a number, where the host can read it.
 double MaamConstant(const double* constants, int i);

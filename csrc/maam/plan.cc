@@ -23,7 +23,12 @@ struct Affine {
 
 }  // namespace
 
-SingleWeights::SingleWeights(MaamInference* p) {
+bool InPairs(const MaamInference& p) {
+  const auto paired = [](const ConvNorm& c) { return c.half != nullptr && c.half_dtype == DType::kBFloat16; };
+  return p.dtype == DType::kBFloat16 && paired(p.reduce) && std::all_of(p.branch, p.branch + p.branches, paired);
+}
+
+void SingleWeights::Replace(MaamInference* p) {
   for (int k = 0; k <= p->branches; ++k) {
     ConvNorm& c = k < p->branches ? p->branch[k] : p->reduce;
     if (c.half == nullptr) continue;
@@ -61,6 +66,20 @@ int64_t MaamPlan::VectorsOf(int64_t strip_rows) const {
   return by_rows_ ? strip_rows * CeilDiv(pooled_width, lanes_) : CeilDiv(strip_rows * stride, lanes_);
 }
 
+int MaamPlan::PatchOwner(int k) const {
+  int owner = 0;
+  while (p.branch[owner].kernel != p.branch[k].kernel) ++owner;
+  return owner;
+}
+
+int64_t MaamPlan::PatchesBefore(int k) const {
+  int64_t patches = 0;
+  for (int i = 0; i < k; ++i) {
+    if (PatchOwner(i) == i) patches += PairsOf(p.inputs * p.branch[i].kernel * p.branch[i].kernel) * kPool * lanes_;
+  }
+  return patches;
+}
+
 PlanBuilder::PlanBuilder(const MaamPlan& plan, Folded folded) : plan_(plan), folded_(folded) {
   const MaamInference& p = plan.p;
   constexpr int64_t kFloat = sizeof(float);
@@ -68,10 +87,17 @@ PlanBuilder::PlanBuilder(const MaamPlan& plan, Folded folded) : plan_(plan), fol
     const int64_t taps = p.inputs * p.branch[k].kernel * p.branch[k].kernel;
     branch_offset_[k] = layout_.Take(RoundUp(taps, kTapBlock) * kPool * int64_t{sizeof(int64_t)});
     if (folded == Folded::kNothing) continue;
-    branch_weight_[k] = layout_.Take(plan.groups * taps * kGroup * kFloat);
+    const int64_t depth = folded == Folded::kPairs ? PairsOf(taps) : taps;
+    branch_weight_[k] = layout_.Take(plan.groups * depth * kGroup * kFloat);
     branch_shift_[k] = layout_.Take(RoundUp(plan.groups * kGroup, 3) * kFloat);
     const bool by_points = folded == Folded::kModule && p.branch[k].kernel == 3;
     branch_points_[k] = by_points ? layout_.Take(plan.PointGroups() * plan.PointWeights() * kFloat) : -1;
+    branch_scale_[k] = folded == Folded::kPairs ? layout_.Take(plan.groups * kGroup * kFloat) : -1;
+  }
+  if (folded == Folded::kPairs) {
+    weight_ = layout_.Take(p.outputs * PairsOf(p.channels) * kFloat);
+    scale_ = layout_.Take(p.outputs * kFloat);
+    shift_ = layout_.Take(p.outputs * kFloat);
   }
   if (folded == Folded::kModule) {
     weight_ = layout_.Take(p.outputs * p.channels * kFloat);
@@ -92,8 +118,9 @@ void PlanBuilder::Build(char* memory, MaamPlan* plan) const {
   for (int k = 0; k < p.branches; ++k) {
     int64_t* offset = reinterpret_cast<int64_t*>(memory + branch_offset_[k]);
     FillOffsets(k, offset);
-    plan->branch[k] = {p.inputs * p.branch[k].kernel * p.branch[k].kernel, nullptr, nullptr, nullptr, offset};
-    if (folded_ == Folded::kNothing) continue;
+    plan->branch[k] = {p.inputs * p.branch[k].kernel * p.branch[k].kernel, nullptr, nullptr, nullptr, offset, {}};
+    if (folded_ == Folded::kPairs) PackBranch(k, mix[k], memory, &plan->branch[k]);
+    if (folded_ == Folded::kPairs || folded_ == Folded::kNothing) continue;
     FoldBranch(k, folded_ == Folded::kModule ? mix[k] : 1, floats(branch_weight_[k]), floats(branch_shift_[k]));
     plan->branch[k].weight = floats(branch_weight_[k]);
     plan->branch[k].shift = floats(branch_shift_[k]);
@@ -101,12 +128,60 @@ void PlanBuilder::Build(char* memory, MaamPlan* plan) const {
       plan->branch[k].points = floats(branch_points_[k]);
     }
   }
+  if (folded_ == Folded::kPairs) PackReduction(memory, plan);
   if (folded_ == Folded::kModule) FoldReduction(floats(weight_), floats(shift_), plan);
   CellVector* vector = reinterpret_cast<CellVector*>(memory + vector_);
   CellRun* run = reinterpret_cast<CellRun*>(memory + run_);
   FillVectors(vector, run);
   plan->vector = vector;
   plan->run = run;
+}
+
+// The i-th pair of `depth` weights, behind whose last is a zero; with their signs changed, or not.
+static uint32_t PairAt(const BFloat16* weight, int64_t depth, int64_t i, bool negative) {
+  const uint32_t first = weight[2 * i].bits;
+  const uint32_t second = 2 * i + 1 < depth ? weight[2 * i + 1].bits : 0;
+  return (first | second << 16) ^ (negative ? 0x80008000u : 0);
+}
+
+void PlanBuilder::PackReduction(char* memory, MaamPlan* plan) const {
+  const MaamInference& p = plan_.p;
+  const int64_t pairs = PairsOf(p.channels);
+  uint32_t* weight = reinterpret_cast<uint32_t*>(memory + weight_);
+  float* scale = reinterpret_cast<float*>(memory + scale_);
+  float* shift = reinterpret_cast<float*>(memory + shift_);
+  for (int64_t o = 0; o < p.outputs; ++o) {
+    const Affine affine(p.reduce, o, 1);
+    scale[o] = affine.scale;
+    shift[o] = affine.shift;
+    const BFloat16* from = static_cast<const BFloat16*>(p.reduce.half) + o * p.channels;
+    for (int64_t i = 0; i < pairs; ++i) weight[o * pairs + i] = PairAt(from, p.channels, i, false);
+  }
+  plan->pairs = {weight, scale};
+  plan->shift = shift;
+}
+
+// The sign of a scale goes into the weights, whose products are pooled before they are scaled.
+void PlanBuilder::PackBranch(int k, double mix, char* memory, FoldedBranch* branch) const {
+  const MaamInference& p = plan_.p;
+  const int64_t pairs = PairsOf(branch->taps);
+  uint32_t* weight = reinterpret_cast<uint32_t*>(memory + branch_weight_[k]);
+  float* scale = reinterpret_cast<float*>(memory + branch_scale_[k]);
+  float* shift = reinterpret_cast<float*>(memory + branch_shift_[k]);
+  std::fill_n(weight, plan_.groups * pairs * kGroup, 0u);
+  std::fill_n(scale, plan_.groups * kGroup, 0.0f);
+  std::fill_n(shift, plan_.groups * kGroup, 0.0f);
+  for (int64_t c = 0; c < p.channels; ++c) {
+    const Affine affine(p.branch[k], c, mix);
+    scale[c] = std::abs(affine.scale);
+    shift[c] = affine.shift;
+    const BFloat16* from = static_cast<const BFloat16*>(p.branch[k].half) + c * branch->taps;
+    uint32_t* to = weight + c / kGroup * pairs * kGroup + c % kGroup;
+    for (int64_t i = 0; i < pairs; ++i) to[i * kGroup] = PairAt(from, branch->taps, i, affine.scale < 0);
+  }
+  const int owner = plan_.PatchOwner(k);
+  branch->shift = shift;
+  branch->pairs = {weight, scale, plan_.PatchesBefore(owner), owner == k};
 }
 
 void PlanBuilder::FoldReduction(float* weight, float* shift, MaamPlan* plan) const {

@@ -35,6 +35,15 @@ struct CellVector {
   int64_t runs;
 };
 
+// Weights as pairs of bfloat16, one after the other in depth, the first in the lower half; and the scale that is not
+// folded into them, which would round them.
+struct PairedWeights {
+  const uint32_t* weight = nullptr;
+  const float* scale = nullptr;
+  int64_t patch = 0;   // of a branch: where what its taps read stands in a worker's patches
+  bool fills = false;  // and whether it is the first one with its kernel, which puts it there
+};
+
 // Weights of one branch: for each group of channels `taps` times kGroup weights; a shift for each channel. For each
 // tap, the offsets of the four pixels from the cell of the pooled one.
 struct FoldedBranch {
@@ -43,6 +52,7 @@ struct FoldedBranch {
   const float* points = nullptr;  // see winograd-inl.h; null where the branch goes by its taps
   const float* shift = nullptr;
   const int64_t* offset = nullptr;
+  PairedWeights pairs;  // in groups as `weight`
 };
 
 // Winograd's F(2x2, 3x3): a pooled pixel is a tile. Its values at 16 points are products of transformed pixels and
@@ -53,10 +63,15 @@ constexpr int64_t PointChannels(int64_t lanes) { return lanes == 16 ? 4 : 3; }
 constexpr float kModerate = 0x1p60f;
 
 // Of a vector of the variant.
-inline int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
+inline int64_t FloatLanes(Isa isa) { return isa >= Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
+
+inline int64_t PairsOf(int64_t depth) { return (depth + 1) / 2; }
+// Whether products are of pairs of bfloat16 where the CPU has such.
+bool InPairs(const MaamInference& p);
 
 // What stands in the plan's tables besides the geometry.
 enum class Folded {
+  kPairs,     // inference by pairs of bfloat16: the weights as they are
   kModule,    // inference: everything, softmax(alpha) in the branches' weights
   kBranches,  // training: the branches alone, without softmax(alpha)
   kNothing,   // backward
@@ -75,6 +90,8 @@ struct MaamPlan {
   FoldedBranch branch[kMaxBranches];
   const float* weight = nullptr;  // of the 1x1 convolution, (outputs, channels)
   const float* shift = nullptr;
+  PairedWeights pairs;    // of the 1x1 convolution, (outputs, pairs of channels)
+  bool by_pairs = false;  // see pairs-inl.h
   const CellVector* vector = nullptr;
   const CellRun* run = nullptr;
 
@@ -92,14 +109,19 @@ struct MaamPlan {
   int64_t PointWeights() const { return kPoints * p.inputs * PointChannels(); }
   int64_t PointPixels() const { return kPoints * p.inputs * lanes_; }
 
-  // A worker's working memory: planes, then the panel, then transformed pixels.
+  // What taps read for a vector of pooled pixels, in pairs. Branches of one kernel share it: the first one fills it.
+  int PatchOwner(int k) const;
+  int64_t PatchesBefore(int k) const;
+
+  // A worker's working memory: planes, then the panel, then transformed pixels, or patches.
   int64_t PlaneBytes() const { return RoundUp(p.inputs * kPool * plane * int64_t{sizeof(float)}, kCacheLine); }
   int64_t PanelOffset() const { return PlaneBytes(); }
   int64_t PointsOffset() const {
     return PanelOffset() + RoundUp(groups * kGroup * columns * int64_t{sizeof(float)}, kCacheLine);
   }
   int64_t WorkerBytes() const {
-    return PointsOffset() + RoundUp(VectorsOf(rows) * PointPixels() * int64_t{sizeof(float)}, kCacheLine);
+    const int64_t last = by_pairs ? PatchesBefore(p.branches) : VectorsOf(rows) * PointPixels();
+    return PointsOffset() + RoundUp(last * int64_t{sizeof(float)}, kCacheLine);
   }
 
  private:
@@ -109,10 +131,10 @@ struct MaamPlan {
   friend class PlanBuilder;
 };
 
-// A call whose convolution weights are float32 all of them: those of a half type are replaced by copies.
+// Convolution weights as float32: those of a half type are replaced by copies, which live as long as this.
 class SingleWeights {
  public:
-  explicit SingleWeights(MaamInference* p);
+  void Replace(MaamInference* p);
 
  private:
   std::vector<std::vector<float>> copies_;
@@ -126,6 +148,8 @@ class PlanBuilder {
   void Build(char* memory, MaamPlan* plan) const;
 
  private:
+  void PackReduction(char* memory, MaamPlan* plan) const;
+  void PackBranch(int k, double mix, char* memory, FoldedBranch* branch) const;
   void FoldReduction(float* weight, float* shift, MaamPlan* plan) const;
   void FoldBranch(int k, double mix, float* weight, float* shift) const;
   bool FoldPoints(int k, double mix, float* points) const;
@@ -136,8 +160,8 @@ class PlanBuilder {
   const Folded folded_;
   ScratchLayout layout_;
   int64_t branch_weight_[kMaxBranches], branch_shift_[kMaxBranches], branch_offset_[kMaxBranches];
-  int64_t branch_points_[kMaxBranches];
-  int64_t weight_, shift_, vector_, run_;
+  int64_t branch_points_[kMaxBranches], branch_scale_[kMaxBranches];
+  int64_t weight_, scale_, shift_, vector_, run_;
 };
 
 }  // namespace maam

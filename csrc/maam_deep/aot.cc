@@ -13,6 +13,12 @@ constexpr int kPerConvNorm = 5;  // weight, gamma, beta, moving mean, moving var
 
 const float* Floats(const Tensor& tensor) { return static_cast<const float*>(tensor.data); }
 
+void ExpectSingle(const Tensor& tensor, const std::string& name) {
+  if (!IsSingle(tensor.dtype)) {
+    Fail(kOp, name, std::string("dtype ") + Name(tensor.dtype), "float32, float16 or bfloat16");
+  }
+}
+
 void ExpectShape(const Tensor& tensor, const std::string& name, const std::vector<int64_t>& expected) {
   if (tensor.shape != expected) {
     Fail(kOp, name, "shape " + tensor.ShapeText(), Tensor{nullptr, DType::kFloat32, expected}.ShapeText());
@@ -28,18 +34,26 @@ ConvNorm ConvNormAt(const AotCall& call, int first, const std::string& name, dou
     Fail(kOp, name + " weight", "shape " + weight.ShapeText(), "a square kernel of size 1, 3, 5 or 7");
   }
   ExpectShape(weight, name + " weight", {outputs, inputs, kernel, kernel});
-  static const char* const names[] = {" weight", " gamma", " beta", " moving_mean", " moving_variance"};
-  for (int i = 0; i < kPerConvNorm; ++i) {
-    call.ExpectDType(first + i, name + names[i], DType::kFloat32);
-    if (i > 0) call.ExpectSize(first + i, name + names[i], outputs);
+  ExpectSingle(weight, name + " weight");
+  static const char* const names[] = {" gamma", " beta", " moving_mean", " moving_variance"};
+  for (int i = 1; i < kPerConvNorm; ++i) {
+    call.ExpectDType(first + i, name + names[i - 1], DType::kFloat32);
+    call.ExpectSize(first + i, name + names[i - 1], outputs);
   }
-  return {kernel,
-          eps,
-          Floats(weight),
-          Floats(call[first + 1]),
-          Floats(call[first + 2]),
-          Floats(call[first + 3]),
-          Floats(call[first + 4])};
+  ConvNorm c{kernel,
+             eps,
+             nullptr,
+             Floats(call[first + 1]),
+             Floats(call[first + 2]),
+             Floats(call[first + 3]),
+             Floats(call[first + 4])};
+  if (weight.dtype == DType::kFloat32) {
+    c.weight = Floats(weight);
+  } else {
+    c.half = weight.data;
+    c.half_dtype = weight.dtype;
+  }
+  return c;
 }
 
 MaamDeepInference ProblemOf(const AotCall& call) {
@@ -49,7 +63,7 @@ MaamDeepInference ProblemOf(const AotCall& call) {
     Fail(kOp, "branches", std::to_string(p.branches), "2 to 8");
   }
   const Tensor& x = call[0];
-  call.ExpectDType(0, "x", DType::kFloat32);
+  ExpectSingle(x, "x");
   if (x.shape.size() != 4 || x.shape[1] < 1 || x.shape[2] < 2 || x.shape[3] < 2) {
     Fail(kOp, "x", "shape " + x.ShapeText(), "(B, C, H, W) with H and W of at least 2");
   }
@@ -69,7 +83,8 @@ MaamDeepInference ProblemOf(const AotCall& call) {
   p.middle = call[kFirstBranch].shape[0];
   p.channels = call[kFirstBranch + kPerConvNorm].shape[0];
   p.outputs = call[last].shape[0];
-  p.x = Floats(x);
+  p.dtype = x.dtype;
+  p.x = x.data;
   p.alpha = Floats(call[2]);
   for (int k = 0; k < p.branches; ++k) {
     const int at = kFirstBranch + 2 * kPerConvNorm * k;
@@ -93,9 +108,9 @@ MaamDeepInference ProblemOf(const AotCall& call) {
 MAAM_AOT(MaamDeepInference) {
   maam::MaamDeepInference p = maam::ProblemOf(call);
   const maam::Tensor& f = call[call.Count() - 1];
-  call.ExpectDType(call.Count() - 1, "F", maam::DType::kFloat32);
+  call.ExpectDType(call.Count() - 1, "F", p.dtype);
   maam::ExpectShape(f, "F", {p.batch, p.outputs, p.height / 2, p.width / 2});
-  p.f = static_cast<float*>(f.data);
+  p.f = f.data;
   int64_t bytes = 0;
   for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
   {

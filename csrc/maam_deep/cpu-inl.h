@@ -22,15 +22,33 @@ struct Memory {
         panel(reinterpret_cast<float*>(scratch + plan.panel)) {}
 };
 
+// The weights of a vector of outputs from `first` on, `depth` each: where they are, or widened into `memory`.
+static const float* WeightsAt(const ConvNorm& conv, int64_t first, int64_t outputs, int64_t depth, float* memory) {
+  if (conv.half == nullptr) return conv.weight + first * depth;
+  const int64_t count = outputs - first < V::kLanes ? outputs - first : V::kLanes;
+  WithSingleType(conv.half_dtype, [&]<class T>(T*) {
+    const T* from = static_cast<const T*>(conv.half) + first * depth;
+    ForVectors<V>(count * depth, [&](int64_t i, int64_t n) { Store(memory + i, LoadUpTo(from + i, n)); });
+  });
+  return memory;
+}
+
+// A vector of a branch's second convolution, into its place in a panel.
+static void PackSecond(const DeepPlan& plan, int k, int64_t first, char* scratch, float* panel) {
+  const MaamDeepInference& p = plan.p;
+  const float* weight =
+      WeightsAt(p.second[k], first, p.channels, 9 * p.middle, reinterpret_cast<float*>(scratch + plan.PackPart()));
+  PackWinograd(weight, p.middle, p.channels, first, plan.branch[k].second_scale + first,
+               reinterpret_cast<float*>(scratch), panel);
+}
+
 // A panel of a branch's second convolution, from the tables or made now.
 static const float* PanelOf(const DeepPlan& plan, int k, int64_t channel, const Memory& m) {
   const MaamDeepInference& p = plan.p;
   const DeepBranch& branch = plan.branch[k];
   if (!plan.packs_by_strip) return WinogradPanel(branch.second.weight, p.middle, channel);
-  float* plain = m.panel + kFrequencies * p.middle * kPanelColumns;
-  for (int64_t c = channel; c < channel + kPanelColumns; c += V::kLanes) {
-    PackWinograd(p.second[k].weight, p.middle, p.channels, c, branch.second_scale + c, plain, m.panel);
-  }
+  char* scratch = reinterpret_cast<char*>(m.panel + kFrequencies * p.middle * kPanelColumns);
+  for (int64_t c = channel; c < channel + kPanelColumns; c += V::kLanes) PackSecond(plan, k, c, scratch, m.panel);
   return m.panel;
 }
 
@@ -69,6 +87,7 @@ static void AddPooled(const DeepPlan& plan, const Strip& s, const Memory& m, con
 }
 
 // A panel of F from channels last to channels first.
+template <class T>
 static void StorePanel(const DeepPlan& plan, const Strip& s, const float* last, float* first, int64_t panel) {
   const MaamDeepInference& p = plan.p;
   const int64_t stride = RoundUp(4 * s.Tiles(), V::kLanes);
@@ -83,9 +102,9 @@ static void StorePanel(const DeepPlan& plan, const Strip& s, const float* last, 
   const bool whole = row == plan.pooled_width && row == 2 * s.columns;  // rows follow one another on both sides
   for (int64_t o = 0; o < kPanelColumns && panel * kPanelColumns + o < p.outputs; ++o) {
     const float* from = first + o * stride;
-    float* to =
-        p.f + ((s.image * p.outputs + panel * kPanelColumns + o) * plan.pooled_height + 2 * s.top) * plan.pooled_width +
-        2 * s.left;
+    T* to = static_cast<T*>(p.f) +
+            ((s.image * p.outputs + panel * kPanelColumns + o) * plan.pooled_height + 2 * s.top) * plan.pooled_width +
+            2 * s.left;
     for (int64_t y = 0; y < (whole ? 1 : rows); ++y, from += 2 * s.columns, to += plan.pooled_width) {
       ForVectors<V>(whole ? rows * row : row,
                     [&](int64_t i, int64_t n) { StoreUpTo(to + i, LoadUpTo(from + i, n), n); });
@@ -118,7 +137,7 @@ static void Reduce(const DeepPlan& plan, const Strip& s, const Memory& m) {
         }
       }
     }
-    StorePanel(plan, s, last, first, panel);
+    WithSingleType(plan.p.dtype, [&]<class T>(T*) { StorePanel<T>(plan, s, last, first, panel); });
   }
 }
 
@@ -127,7 +146,9 @@ static void Reduce(const DeepPlan& plan, const Strip& s, const Memory& m) {
 
 void MAAM_VARIANT(maam_deep_pack)(const DeepPlan& plan, int64_t task, char* scratch) {
   using namespace MAAM_ISA;
+  using namespace MAAM_ISA::maam_deep;
   const MaamDeepInference& p = plan.p;
+  float* const wide = reinterpret_cast<float*>(scratch + plan.PackPart());
   float scale[F32::kLanes];
   const auto fold = [&scale](const ConvNorm& conv, double factor, int64_t outputs, int64_t first, const Panels& to) {
     FoldNorm(conv, factor, first, outputs - first, F32::kLanes, scale, to.shift + first);
@@ -139,19 +160,20 @@ void MAAM_VARIANT(maam_deep_pack)(const DeepPlan& plan, int64_t task, char* scra
   if (k >= p.branches) {
     const int64_t output = (task - p.branches * of_branch) * F32::kLanes;
     fold(p.reduce, 1, p.outputs, output, plan.reduce);
-    PackPlain(p.reduce.weight, p.channels, p.outputs, output, scale, plan.reduce.weight);
+    PackPlain(WeightsAt(p.reduce, output, p.outputs, p.channels, wide), p.channels, p.outputs, output, scale,
+              plan.reduce.weight);
   } else if (vector < of_first) {
     const FirstPanels& to = plan.branch[k].first;
-    fold(p.first[k], 1, p.middle, vector * F32::kLanes, to);
-    PackPlain(p.first[k].weight, to.taps, p.middle, vector * F32::kLanes, scale, to.weight);
+    const int64_t output = vector * F32::kLanes;
+    fold(p.first[k], 1, p.middle, output, to);
+    PackPlain(WeightsAt(p.first[k], output, p.middle, to.taps, wide), to.taps, p.middle, output, scale, to.weight);
   } else {
     const DeepBranch& branch = plan.branch[k];
     const int64_t output = (vector - of_first) * F32::kLanes;
     FoldNorm(p.second[k], plan.mix[k], output, p.channels - output, F32::kLanes, branch.second_scale + output,
              branch.second.shift + output);
     if (plan.packs_by_strip) return;
-    PackWinograd(p.second[k].weight, p.middle, p.channels, output, branch.second_scale + output,
-                 reinterpret_cast<float*>(scratch), WinogradPanel(branch.second.weight, p.middle, output));
+    PackSecond(plan, k, output, scratch, WinogradPanel(branch.second.weight, p.middle, output));
   }
 }
 
@@ -161,7 +183,7 @@ void MAAM_VARIANT(maam_deep_inference)(const DeepPlan& plan, int64_t index, char
   const Strips& t = plan.strips;
   const Strip s = StripAt(t, index);
   const Memory m(plan, scratch);
-  StagePatch(t, s, plan.p.x, m.patch);
+  WithSingleType(plan.p.dtype, [&]<class T>(T*) { StagePatch(t, s, static_cast<const T*>(plan.p.x), m.patch); });
   for (int k = 0; k < plan.p.branches; ++k) {
     const DeepBranch& branch = plan.branch[k];
     FirstConvolution<true>(t, s, branch.first, m.patch, m.map);

@@ -1,5 +1,5 @@
 // The whole multi-agent module in inference, Eq. 1, 9 and 3 of the MAAM paper, for branches of two convolutions and
-// float32 images X (B, Cin, H, W):
+// images X (B, Cin, H, W):
 //
 //     A_i = maxpool2x2(ReLU(BatchNorm(conv3x3(ReLU(BatchNorm(conv_i(X)))))))   conv_i: k_i x k_i; stride 1, "same"
 //     G   = sum_i softmax(alpha)_i A_i                                          zero padding, no bias
@@ -9,6 +9,9 @@
 // first convolution, B^T d B, a matrix product for each of the 36 frequencies, A^T m A, pooling, sum over branches, 1x1
 // convolution. Normalisations and softmax weights are folded as in maam/maam.h. The folded and transformed weights are
 // made anew at each call, on all threads.
+//
+// X and F are float32, float16 or bfloat16, the convolutions' weights any of these; all else is float32, and so is the
+// arithmetic: F is rounded once.
 //
 // Error: the 3x3 convolution by F(4x4, 3x3) (winograd/transforms-inl.h) rounds about twice as much as a direct sum.
 // NaN: as ReLU(NaN) = 0 in MindSpore. An infinity behind the first ReLU makes zeros or NaN of its tile of 4 x 4 pixels,
@@ -29,12 +32,13 @@ struct MaamDeepInference {
   int64_t outputs = 0;   // O
   int64_t height = 0;
   int64_t width = 0;
-  const float* x = nullptr;
+  DType dtype = DType::kFloat32;  // of x and f
+  const void* x = nullptr;
   const float* alpha = nullptr;
   ConvNorm first[kMaxBranches];
   ConvNorm second[kMaxBranches];
   ConvNorm reduce;
-  float* f = nullptr;
+  void* f = nullptr;
 };
 
 // The operator: picks the variant and the threads. Bitwise the same result for any thread count.

@@ -12,10 +12,17 @@ constexpr int64_t kFloat = sizeof(float);
 constexpr int64_t kStripBytes = 400 << 10;
 constexpr int64_t kPackingStripBytes = 700 << 10;  // of strips that make their panels themselves
 
+int64_t FirstTaps(const MaamDeepInference& p, int k) { return p.inputs * p.first[k].kernel * p.first[k].kernel; }
+
 }  // namespace
 
 DeepPlan::DeepPlan(const MaamDeepInference& problem, int64_t vector_lanes, int threads)
     : p(problem), lanes(vector_lanes), pooled_height(p.height / 2), pooled_width(p.width / 2) {
+  wide_depth = p.reduce.half != nullptr ? p.channels : 0;
+  for (int k = 0; k < p.branches; ++k) {
+    if (p.first[k].half != nullptr) wide_depth = std::max(wide_depth, FirstTaps(p, k));
+    if (p.second[k].half != nullptr) wide_depth = std::max(wide_depth, 9 * p.middle);
+  }
   const int64_t width = 2 * lanes;  // of a panel
   channels = RoundUp(p.channels, width);
   outputs = RoundUp(p.outputs, width);
@@ -48,7 +55,7 @@ DeepPlan::DeepPlan(const MaamDeepInference& problem, int64_t vector_lanes, int t
 
 DeepTables::DeepTables(const DeepPlan& plan) {
   for (int k = 0; k < plan.p.branches; ++k) {
-    const int64_t taps = plan.p.inputs * plan.p.first[k].kernel * plan.p.first[k].kernel;
+    const int64_t taps = FirstTaps(plan.p, k);
     first_[k] = Take(plan.strips.middle, taps);
     second_[k] = Take(plan.channels, plan.packs_by_strip ? 0 : kWinogradFrequencies * plan.p.middle);
     second_scale_[k] = layout_.Take(plan.channels * kFloat);
@@ -72,8 +79,7 @@ void DeepTables::Place(char* memory, DeepPlan* plan) const {
   SoftmaxWeights(mixture, plan->mix);
   for (int k = 0; k < p.branches; ++k) {
     FirstPanels& first = plan->branch[k].first;
-    first = {panels(first_[k]), p.inputs * p.first[k].kernel * p.first[k].kernel,
-             reinterpret_cast<int64_t*>(memory + offset_[k])};
+    first = {panels(first_[k]), FirstTaps(p, k), reinterpret_cast<int64_t*>(memory + offset_[k])};
     plan->strips.FillOffsets(p.first[k].kernel, first.offset);
     plan->branch[k].second = panels(second_[k]);
     plan->branch[k].second_scale = reinterpret_cast<float*>(memory + second_scale_[k]);

@@ -23,6 +23,7 @@ struct DeepPlan {
   // With few strips, each makes the panels of the second convolutions itself, one at a time in the L2 cache: to make
   // them all beforehand takes them through memory.
   bool packs_by_strip;
+  int64_t wide_depth;  // weights of one output of any convolution with weights of a half type, at most; 0 without
   Strips strips;
   double mix[kMaxBranches];  // softmax(alpha)
   DeepBranch branch[kMaxBranches];
@@ -32,8 +33,10 @@ struct DeepPlan {
 
   // Packing is cut into a task for each vector of outputs of each convolution.
   int64_t PackTasks() const { return (p.branches * (strips.middle + channels) + outputs) / lanes; }
-  // Working memory of a packing task: a vector of a second convolution's weights.
-  int64_t PackBytes() const { return RoundUp(9 * p.middle * lanes * int64_t{sizeof(float)}, kCacheLine); }
+  // Working memory of a packing task: the weights of a vector of outputs, twice where some are of a half type and
+  // widened first.
+  int64_t PackBytes() const { return PackPart() + RoundUp(wide_depth * lanes * int64_t{sizeof(float)}, kCacheLine); }
+  int64_t PackPart() const { return RoundUp(9 * p.middle * lanes * int64_t{sizeof(float)}, kCacheLine); }
 
   // A worker's working memory in a strip, by offsets into it.
   int64_t patch, map, sums, input, product, panel, total;

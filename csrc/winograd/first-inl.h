@@ -3,22 +3,29 @@
 #pragma once
 
 #include "core/panel-inl.h"
+#include "core/tile-inl.h"
 #include "winograd/strip-inl.h"
 
 namespace maam {
 namespace MAAM_ISA {
 
 // The pixels that the strip's taps reach, zeros around the image.
-static void StagePatch(const Strips& t, const Strip& s, const float* images, float* patch) {
+template <class T>
+static void StagePatch(const Strips& t, const Strip& s, const T* images, float* patch) {
   const int64_t left = 4 * s.left - 1 - t.border;
   const int64_t begin = left < 0 ? -left : 0;
   const int64_t end = t.width - left < t.PatchStride() ? t.width - left : t.PatchStride();
   for (int64_t i = 0; i < t.inputs * t.PatchRows(); ++i) {
     const int64_t y = 4 * s.top - 1 - t.border + i % t.PatchRows();
-    const float* from = images + ((s.image * t.inputs + i / t.PatchRows()) * t.height + y) * t.width + left;
     float* row = patch + i * t.PatchStride();
-    const bool inside = y >= 0 && y < t.height;
-    for (int64_t x = 0; x < t.PatchStride(); ++x) row[x] = inside && x >= begin && x < end ? from[x] : 0;
+    if (y < 0 || y >= t.height) {
+      for (int64_t x = 0; x < t.PatchStride(); ++x) row[x] = 0;
+      continue;
+    }
+    const T* from = images + ((s.image * t.inputs + i / t.PatchRows()) * t.height + y) * t.width + left + begin;
+    for (int64_t x = 0; x < begin; ++x) row[x] = 0;
+    ForVectors<F32>(end - begin, [&](int64_t x, int64_t n) { StoreUpTo(row + begin + x, LoadUpTo(from + x, n), n); });
+    for (int64_t x = end; x < t.PatchStride(); ++x) row[x] = 0;
   }
 }
 
@@ -75,9 +82,10 @@ static void FirstConvolution(const Strips& t, const Strip& s, const FirstPanels&
 }
 
 // One vector of outputs of another convolution, weights (outputs, depth) times scale, in panels (depth, outputs).
+// `weight` begins at output `first`.
 static void PackPlain(const float* weight, int64_t depth, int64_t outputs, int64_t first, const float* scale,
                       float* panels) {
-  PackVector(weight + first * depth, outputs - first, depth, scale,
+  PackVector(weight, outputs - first, depth, scale,
              panels + first / kPanelColumns * depth * kPanelColumns + first % kPanelColumns, kPanelColumns);
 }
 

@@ -102,10 +102,11 @@ MAAM_INLINE void TransformOutput(const float* m, F32 (&y)[4][4]) {
 }
 
 // One vector of outputs of a 3 x 3 convolution, weights (outputs, inputs, 3, 3) times scale: G g G^T in its place in a
-// panel (frequencies, inputs, outputs). `plain` is working memory of 9 * inputs vectors.
+// panel (frequencies, inputs, outputs). `weight` begins at output `first`; `plain` is working memory of 9 * inputs
+// vectors.
 static void PackWinograd(const float* weight, int64_t inputs, int64_t outputs, int64_t first, const float* scale,
                          float* plain, float* panel) {
-  PackVector(weight + first * 9 * inputs, outputs - first, 9 * inputs, scale, plain, F32::kLanes);
+  PackVector(weight, outputs - first, 9 * inputs, scale, plain, F32::kLanes);
   for (int64_t i = 0; i < inputs; ++i) {
     F32 t[3][6];
 #pragma GCC unroll 3

@@ -91,6 +91,38 @@ def test_gradient_in_evaluation(mode):
 
 
 @pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
+def test_half_images_and_weights(mode, dtype):
+    """As in a net of mixed precision: computed in float32, and every result and gradient of its operand's dtype."""
+    half, wide = (randomised(Net([branch(), branch(kernel=5)])) for _ in range(2))
+    for stored, parameter in zip(half.get_parameters(), wide.get_parameters(), strict=True):
+        if stored.ndim == 4:
+            stored.set_dtype(dtype)
+            parameter.set_data(stored.astype(ms.float32))
+    x = images(2, 3, 7, 8).astype(dtype)
+    fused = half.fused("native")
+    f = fused(x)
+    assert f.dtype == dtype
+    assert_near(f, wide(x.astype(ms.float32)), 1e-2 if dtype == ms.bfloat16 else 2e-3)
+
+    def gradients(cell, data):
+        def loss(data):
+            return (cell(data).astype(ms.float32) ** 2).sum()
+
+        by_x, by_parameters = ms.grad(loss, 0, cell.trainable_params())(data)
+        return [by_x, *by_parameters]
+
+    # In the order of the fused Cell's parameters.
+    by_name = dict(
+        zip([p.name for p in wide.trainable_params()], gradients(wide, x.astype(ms.float32))[1:], strict=True)
+    )
+    got = gradients(fused, x)
+    assert got[0].dtype == dtype
+    for parameter, gradient in zip(fused.trainable_params(), got[1:], strict=True):
+        assert gradient.dtype == parameter.dtype
+        assert_near(gradient, by_name[parameter.name], 2e-2 if dtype == ms.bfloat16 else 4e-3)
+
+
+@pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
 def test_half_images_are_computed_in_float32(pynative, dtype):
     net = randomised(Net([branch(), branch()]))
     x = images(2, 3, 8, 8).astype(dtype)

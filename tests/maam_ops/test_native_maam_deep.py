@@ -39,6 +39,29 @@ def test_numbers_of_channels(isa, inputs, middle, channels, outputs):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("weight_dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_halves_in_any_combination(isa, dtype, weight_dtype):
+    with capped(isa):
+        MaamDeepCase((2, 3, 9, 21), 17, 33, 31, (3, 5, 1), dtype=dtype, weight_dtype=weight_dtype, offset=1).check()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("batch", [1, 9])
+def test_halves_are_float32_rounded_once(isa, dtype, batch):
+    """Whether the weights are packed beforehand or strip by strip."""
+    half = MaamDeepCase((batch, 3, 16, 14), dtype=dtype, weight_dtype=dtype)
+    wide = MaamDeepCase((batch, 3, 16, 14))
+    wide.x = wide.images(half.x.values)
+    groups = [[group for branch in case.branches for group in branch] + [case.reduce] for case in (wide, half)]
+    for group, stored in zip(*groups, strict=True):
+        group[0] = wide.array(stored[0].values)
+    with capped(isa), native.threads(2):
+        np.testing.assert_array_equal(half.run().data, native.Array(wide.run().values, dtype).data)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("count", [2, 5, 8])
 def test_numbers_of_branches(isa, count):
     with capped(isa):
@@ -141,6 +164,14 @@ def set_second_weight(case, shape):
         ),
         (lambda c: c.branches[2][0].__setitem__(1, c.array(np.zeros(7))), "branch 2 first gamma: got shape 7"),
         (lambda c: c.reduce.__setitem__(4, native.Array(np.zeros(12), "float64")), "reduce moving_variance: got dtype"),
+        (
+            lambda c: setattr(c, "x", native.Array(np.zeros((2, 3, 8, 8)), "float64")),
+            "x: got dtype float64, expected float32, float16 or bfloat16",
+        ),
+        (
+            lambda c: c.branches[2][1].__setitem__(0, native.Array(np.zeros((10, 8, 3, 3)), "float64")),
+            "branch 2 second weight: got dtype float64, expected float32, float16 or bfloat16",
+        ),
         (lambda c: setattr(c, "eps", native.Array(np.zeros(4), "float64")), "eps: got shape 4, expected 7 elements"),
         (lambda c: setattr(c, "result_shape", (2, 12, 4, 5)), "F: got shape 2x12x4x5, expected 2x12x4x4"),
     ],

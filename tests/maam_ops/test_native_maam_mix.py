@@ -35,6 +35,11 @@ def test_one_branch_has_no_weight_to_learn():
         (lambda c: setattr(c, "x", c.array(np.zeros((2, 3, 1, 8)))), r"x: got shape 2x3x1x8, expected \(B, C, H, W\)"),
         (lambda c: setattr(c, "alpha", c.array(np.zeros(2))), "alpha: got shape 2, expected 1 elements"),
         (lambda c: setattr(c, "result_shape", (2, 8, 4, 5)), "G: got shape 2x8x4x5, expected 2x8x4x4"),
+        (lambda c: setattr(c, "x", native.Array(c.x.values, "float16")), "x: got dtype float16, expected float32"),
+        (
+            lambda c: c.branches[0].__setitem__(0, native.Array(c.branches[0][0].values, "bfloat16")),
+            "branch 0 weight: got dtype bfloat16, expected float32",
+        ),
     ],
 )
 def test_bad_arguments_are_named(change, message):

@@ -161,6 +161,17 @@ def test_bad_arguments_are_named(images, kernels, message):
         MaamTrainingCase(images, kernels=kernels).forward()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_are_refused(dtype):
+    """Read in inference alone."""
+    images, weights = (MaamTrainingCase((2, 3, 8, 8)) for _ in range(2))
+    images.x = native.Array(images.x.values, dtype)
+    weights.branches[1][0] = native.Array(weights.branches[1][0].values, dtype)
+    for case, name in ((images, "x"), (weights, "branch 1 weight")):
+        with pytest.raises(ValueError, match=f"{name}: got dtype {dtype}, expected float32"):
+            case.forward()
+
+
 def test_wrong_results_of_the_forward_are_named():
     case = MaamTrainingCase((2, 3, 8, 8)).forward()
     case.saved[6] = native.Array(np.zeros((3, 2, 8, 4, 3)), "uint8")

@@ -216,14 +216,16 @@ class SmallMaamDeep(MaamDeepCase):
 
     def check(self):
         expected = self.expected()
-        assert_close(self.run().values, expected, MAX_BOUND * np.abs(expected).max(initial=0) + 1e-6, "F")
+        bound = MAX_BOUND * np.abs(expected).max(initial=0) + 1e-6 + native.rounding(self.dtype, expected)
+        assert_close(self.run().values, expected, bound, "F")
 
 
 def _maam_deep(draw: Draw, dtype: str) -> MaamDeepCase:
     height, width = draw.image(400)
     kernels = [draw.pick((1, 3, 3)) for _ in range(draw.pick((2, 3, 3, 4)))]
     images = draw.size(3), draw.size(4), max(2, height), max(2, width)
-    return SmallMaamDeep(images, draw.size(20), draw.size(20), draw.size(20), kernels, offset=draw.offset(),
+    return SmallMaamDeep(images, draw.size(20), draw.size(20), draw.size(20), kernels, dtype=dtype,
+                        weight_dtype=draw.pick((dtype, "float32")), offset=draw.offset(),
                         seed=draw.seed)  # fmt: skip
 
 
@@ -333,8 +335,8 @@ OPERATORS = (
         "maam_inference",
         SINGLE,
         _maam,
-        lambda dtype: MaamCase((3, 3, 17, 18), dtype=dtype, offset=1, lift=3),
-        lambda dtype: MaamCase((5, 3, 34, 30), dtype=dtype, offset=3),
+        lambda dtype: MaamCase((3, 3, 17, 18), dtype=dtype, weight_dtype=dtype, offset=1, lift=3),
+        lambda dtype: MaamCase((5, 3, 34, 30), dtype=dtype, weight_dtype=dtype, offset=3),
     ),
     Operator(
         "maam_training",
@@ -355,10 +357,10 @@ OPERATORS = (
     Operator(
         "maam_deep",
         "maam_deep_inference",
-        ("float32",),
+        SINGLE,
         _maam_deep,
-        lambda _: _lifted(MaamDeepCase((3, 3, 17, 18), offset=1)),
-        lambda _: MaamDeepCase((5, 3, 34, 30), offset=3),
+        lambda dtype: _lifted(MaamDeepCase((3, 3, 17, 18), dtype=dtype, offset=1)),
+        lambda dtype: MaamDeepCase((5, 3, 34, 30), dtype=dtype, offset=3),
     ),
     Operator(
         "agent_block",

@@ -179,7 +179,7 @@ def test_dense(dtype, isa, batch, inputs, relu):
 @pytest.mark.parametrize("size", [(8, 8), (9, 35)])
 def test_whole_module(dtype, isa, kernels, equal, size):
     rng = np.random.default_rng([equal, *size])
-    case = MaamCase((2, 3, *size), kernels=kernels, dtype=dtype)
+    case = MaamCase((2, 3, *size), kernels=kernels, dtype=dtype, weight_dtype=dtype)
     case.alpha, w = exact_alpha("float32", len(kernels), equal)
     case.eps = Array(np.full(len(kernels) + 1, 3), "float64")
     case.x = case.images(whole(rng, case.x.data.shape, 3))
@@ -190,13 +190,17 @@ def test_whole_module(dtype, isa, kernels, equal, size):
         operands[:] = [case.array(values) for values in (
             whole(rng, weight.data.shape, 1), rng.choice([-2.0, 2.0], gamma.data.shape), whole(rng, beta.data.shape, 2),
             whole(rng, mean.data.shape, 2), np.ones(variance.data.shape))]  # fmt: skip
+        operands[0] = Array(operands[0].values, dtype)
         weight, gamma, beta, mean, _ = (operand.values.astype(float) for operand in operands)
         y = (conv_same(x, weight) - mean.reshape(1, -1, 1, 1)) * (gamma / 2).reshape(1, -1, 1, 1)
         return np.maximum(y + beta.reshape(1, -1, 1, 1), 0)
 
     agents = [max_pool(conv_norm(case.x.values.astype(float), branch)) for branch in case.branches]
-    expected = conv_norm(sum(weight * agent for weight, agent in zip(w, agents, strict=True)), case.reduce)
+    g = sum(weight * agent for weight, agent in zip(w, agents, strict=True))
     with native.capped(isa):
+        if case.in_pairs():
+            g = Array(g, "bfloat16").values.astype(float)
+        expected = conv_norm(g, case.reduce)
         assert_exact(case.run(), expected, "F")
 
 

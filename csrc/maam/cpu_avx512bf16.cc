@@ -1,0 +1,2 @@
+#define MAAM_ISA avx512bf16
+#include "maam/pairs-inl.h"
