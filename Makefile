@@ -11,7 +11,7 @@ demo: $(VENV)/train.installed
 	$(BIN)/maam compare
 
 test: $(VENV)/test.installed
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n auto --maxprocesses 4 --dist loadfile
 
 # All of docs/verification.md, an hour and the downloads of `make compat`; `make test` takes a share of it.
 # VERIFY=--resume goes on after an interruption, VERIFY='--without compat' leaves out a tier: see python -m tests.verify --help.
@@ -27,7 +27,7 @@ fuzz: $(VENV)/fuzz.installed
 	for reader in $(READERS); do $(BIN)/python -m tests.verify.readers $$reader --seconds $(SECONDS) || exit 1; done
 
 # The kernels in a process of their own, which reads its requests from the tests.
-RUN_KERNEL_TESTS = $(BIN)/python -m pytest tests/verify tests/maam_ops/test_native_*.py -q
+RUN_KERNEL_TESTS = $(BIN)/python -m pytest tests/verify tests/maam_ops/test_native_*.py -q -n auto --maxprocesses 4
 build/%/maam_ops_runner: $(VENV)/verify.installed FORCE
 	$(BIN)/cmake -S . -B build/$* -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DMAAM_OPS_RUNNER=ON $(CMAKE_FLAGS)
 	$(BIN)/cmake --build build/$*
