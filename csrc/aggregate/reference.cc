@@ -39,7 +39,7 @@ void AggregateForwardReference(const AggregateForward& p, double* g, double* tol
     for (int k = 0; k < p.branches; ++k) {
       const double term = w[k] * ElementAt(p.dtype, p.a[k], i);
       g[i] += term;
-      magnitude += std::abs(term);
+      magnitude += static_cast<double>(std::abs(term));
     }
     tolerance[i] = WeightedError(p, magnitude);
   }
@@ -51,25 +51,26 @@ void AggregateBackwardReference(const AggregateBackward& p, double* dalpha, doub
                                 double* da_tolerance) {
   double w[kMaxBranches];
   Weights(p, w);
-  double dots[kMaxBranches] = {};
-  double mean = 0;
+  // The plain order of these sums is longer than any of a kernel: in double, it would be the less exact of the two.
+  long double dots[kMaxBranches] = {};
+  long double mean = 0;
   double largest = 0;
   for (int k = 0; k < p.branches; ++k) {
     double magnitude = 0;
     for (int64_t i = 0; i < p.size; ++i) {
       const double d = ElementAt(p.dtype, p.dg, i);
-      const double term = d * ElementAt(p.dtype, p.a[k], i);
+      const long double term = static_cast<long double>(d) * ElementAt(p.dtype, p.a[k], i);
       da[k * p.size + i] = w[k] * d;
       da_tolerance[k * p.size + i] = WeightedError(p, std::abs(w[k] * d));
       dots[k] += term;
-      magnitude += std::abs(term);
+      magnitude += static_cast<double>(std::abs(term));
     }
     mean += w[k] * dots[k];
     largest = std::max(largest, magnitude);
   }
   const double longest_chain = std::min<double>(static_cast<double>(p.size), 32768 / 2);
   for (int k = 0; k < p.branches; ++k) {
-    dalpha[k] = w[k] * (dots[k] - mean);
+    dalpha[k] = static_cast<double>(w[k] * (dots[k] - mean));
     dalpha_tolerance[k] = Epsilon(ParameterDType(p.dtype)) * (std::sqrt(longest_chain) + p.branches + 8) * largest;
   }
 }

@@ -28,6 +28,11 @@ def rounding(dtype: str, values: np.ndarray) -> np.ndarray | float:
     return 0.0 if dtype == "float32" else EPSILON[dtype] / 2 * np.maximum(np.abs(values), smallest[dtype])
 
 
+def within(dtype: str, values: np.ndarray) -> np.ndarray:
+    """Infinity for what rounding to float16 takes beyond its largest number, 65504."""
+    return np.where(np.abs(values) < 65520, values, np.copysign(np.inf, values)) if dtype == "float16" else values
+
+
 def compute_epsilon(dtype: str) -> float:
     """Precision of the arithmetic: halves are computed in float32."""
     return EPSILON["float64" if dtype == "float64" else "float32"]
