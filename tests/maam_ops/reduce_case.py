@@ -194,7 +194,7 @@ class ReduceCase:
         size, chain = np.abs(dy).sum((0, 2)), self.eps * (np.sqrt(self.count) + self.inputs + 16)
         self.close(got["dbeta"], dbeta, chain * size, "d beta")
         largest = np.abs(xhat).max((0, 2), initial=0) + np.abs(mean * rstd)
-        recomputed = (np.abs(dy) * z_bound).sum((0, 2)) * rstd if self.operand_eps else 0
+        recomputed = (np.abs(dy) * z_bound).sum((0, 2)) * rstd
         self.close(got["dgamma"], dgamma, chain * size * largest + recomputed, "d gamma")
 
         scale = (self.gamma.values * rstd).reshape(COLUMN)

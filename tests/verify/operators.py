@@ -199,8 +199,10 @@ class SmallConvBlock(ConvBlockCase):
     def check(self):
         terms = np.abs(self.da.values).sum((0, 2, 3)).max()
         results = self.results()
+        gamma, beta = (operand.values for operand in self.operands[1:3])
+        spread = np.abs(gamma).max() + np.abs(beta).max()
         for name, expected in self.expected().items():
-            scale = max(np.abs(expected).max(), terms * name.startswith("d"))
+            scale = max(np.abs(expected).max(), terms if name.startswith("d") else spread)
             assert_close(results[name].values, expected, BLOCK_BOUND * scale, name)
 
 
