@@ -53,7 +53,10 @@ class CrossEntropyCase:
         assert_close(loss.values, expected_loss, steps * eps * (1 + np.abs(expected_loss)), "loss")
         count = max((self.labels.data != IGNORE).sum(), 1)
         steps = 8 + alike
+        # An exponential makes a relative error of what was rounded in its argument.
+        spread = np.ptp(self.logits.values) if np.isfinite(self.logits.values).all() else 0
         bound = steps * eps / count + EPSILON[self.dtype] * np.abs(expected_gradient)
+        bound = bound + spread * eps * (np.abs(expected_gradient) + 1 / self.logits.data.shape[1] / count)
         if self.dtype == "float16":
             bound = bound + 2.0**-24
         assert_close(gradient.values, expected_gradient, bound, "gradient")
