@@ -127,7 +127,7 @@ def _check_sizes(path: Path, checked: bool) -> None:
     entries = checkpoint_pb2.Checkpoint()
     try:
         entries.ParseFromString(content[: -len(_CRC_TAG) - _CRC_BYTES] if checked else content)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:  # the latter for names that are no text
         raise MaamError(f"checkpoint {path}: damaged, or not a checkpoint; use another copy") from error
     sizes: dict[str, int] = {}  # a large entry comes in several pieces, one after the other
     for i, entry in enumerate(entries.value):

@@ -29,6 +29,9 @@ from .sources import ROOT, fingerprint
 RECORD = ROOT / "build/verify.json"
 DOCUMENT = ROOT / "docs/verification.md"
 COMPATIBILITY = "compatibility"
+# What the results of a tier depend on: of those that run the kernels in a process of their own, no Python package.
+KERNELS = ("csrc", "tests", "CMakeLists.txt")
+EVERYTHING = (*KERNELS, "maam_ops", "maam", "setup.py", "pyproject.toml")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Tier:
     tests: tuple[str, ...] = ()
     target: str = ""
     needs: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """Of the sources that its results depend on."""
+        return fingerprint(*(KERNELS if self.target and self.name != COMPATIBILITY else EVERYTHING))
 
 
 TIERS = (
@@ -130,10 +137,11 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def recorded(sources: str) -> dict[str, Row]:
-    """Rows that were obtained from these sources."""
+def recorded() -> dict[str, Row]:
+    """Rows that were obtained from the present sources."""
     rows = [Row(**row) for row in json.loads(RECORD.read_text())] if RECORD.exists() else []
-    return {row.name: row for row in rows if row.sources == sources}
+    sources = {tier.name: tier.fingerprint() for tier in TIERS}
+    return {row.name: row for row in rows if row.sources == sources.get(row.name)}
 
 
 def record(rows: Iterable[Row]) -> None:
@@ -176,8 +184,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="keep tiers that passed on the same sources")
     parser.add_argument("--write", action="store_true", help="put the table into docs/verification.md")
     arguments = parser.parse_args()
-    sources = fingerprint("csrc", "maam_ops", "maam", "tests", "CMakeLists.txt", "setup.py", "pyproject.toml")
-    rows = recorded(sources)
+    rows = recorded()
     with tempfile.TemporaryDirectory() as folder:
         for tier in TIERS:
             name = tier.name.lower()
@@ -185,7 +192,7 @@ def main() -> int:
                 continue
             if arguments.resume and tier.name in rows and not rows[tier.name].failures:
                 continue
-            stamp = {"sources": sources, "commit": commit(), "date": datetime.date.today().isoformat()}
+            stamp = {"sources": tier.fingerprint(), "commit": commit(), "date": datetime.date.today().isoformat()}
             rows[tier.name] = Row(**asdict(run(tier, Path(folder))) | stamp)
             record(rows.values())
     print(f"\n{table(rows)}")
