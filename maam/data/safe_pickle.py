@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any, BinaryIO
+import struct
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -72,6 +73,15 @@ for _core in ("numpy.core", "numpy._core"):
 
 class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
     """In Python: the compiled one allocates as many places for remembered objects as a damaged file says, gigabytes."""
+
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+
+    def load_bytearray8(self) -> None:
+        """Python's own allocates as many bytes as the file says before it reads what there is."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def find_class(self, module: str, name: str) -> Any:
         try:

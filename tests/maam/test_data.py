@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import struct
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -283,3 +286,18 @@ def test_evaluation_batches_are_in_order_and_complete() -> None:
 def test_bad_batch_arguments_are_named(call, message: str) -> None:
     with pytest.raises(MaamError, match=message):
         call(numbered_images(10))
+
+
+def test_a_pickle_reserves_no_more_than_it_holds() -> None:
+    array = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    whole = pickle.dumps({b"data": array}, protocol=5)
+    assert pickle.BYTEARRAY8 in whole
+    np.testing.assert_array_equal(safe_pickle.load(io.BytesIO(whole))[b"data"], array)
+    claimed = whole.replace(struct.pack("<Q", array.nbytes), struct.pack("<Q", 2**30))
+    tracemalloc.start()
+    try:
+        with pytest.raises(pickle.UnpicklingError):
+            safe_pickle.load(io.BytesIO(claimed))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
