@@ -129,4 +129,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise MaamError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise MaamError(f"{path}: got {type(content).__name__}, expected settings by name")
+    for entries in (content, *(value for value in content.values() if isinstance(value, dict))):
+        for name in entries:
+            if not isinstance(name, str):
+                raise MaamError(f"{path}: got an entry named {name!r}, expected text")
     return content

@@ -280,6 +280,8 @@ def test_bad_options_are_one_line(arguments: tuple[str, ...], message: str, tmp_
     ("change", "message"),
     [
         ({"titel": "x"}, "unknown entry 'titel'"),
+        ({None: "x", 1: 2}, "got an entry named None, expected text"),
+        ({"train": {1: 2}}, "got an entry named 1, expected text"),
         ({"group": "table9"}, "group is 'table9', expected one of table1, table2"),
         ({"train": {"lr": 1}}, "unknown setting 'lr'; the settings are preset, overrides"),
         ({"train": {"epochs": 0}}, "epochs must be at least 1, got 0"),
