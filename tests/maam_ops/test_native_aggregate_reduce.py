@@ -116,6 +116,6 @@ def test_counters_name_what_ran():
     _core.reset_counters()
     case = ReduceCase((2, 3, 16), 5, branches=3)
     case.inference()
-    row = _core.counters()[f"aggregate_reduce_inference/{native.isas('reduce_inference')[-1]}"]
+    row = _core.counters()[f"aggregate_reduce_inference/{ISAS[-1]}"]
     assert row["calls"] == 1
     assert row["bytes_moved"] == 4 * (2 * 16 * (3 * 3 + 5) + 15)
