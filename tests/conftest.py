@@ -1,5 +1,6 @@
 """Shared by all tests: quiet runtime, MindSpore's droppings kept out of the checkout, context restored."""
 
+import contextlib
 import os
 
 os.environ.setdefault("MAAM_OPS_QUIET", "1")
@@ -29,22 +30,30 @@ def _runner_ends_well():
         core.close()
 
 
-@pytest.fixture(params=["pynative", "graph"])
-def mode(request):
-    """Run the test in both modes."""
+@contextlib.contextmanager
+def _in_mode(name):
     import mindspore as ms
 
     before = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE if request.param == "pynative" else ms.GRAPH_MODE)
-    yield request.param
+    ms.set_context(mode=ms.PYNATIVE_MODE if name == "pynative" else ms.GRAPH_MODE)
+    yield name
     ms.set_context(mode=before)
+
+
+@pytest.fixture(params=["pynative", "graph"])
+def mode(request):
+    """Run the test in both modes."""
+    with _in_mode(request.param) as name:
+        yield name
 
 
 @pytest.fixture
 def pynative():
-    import mindspore as ms
+    with _in_mode("pynative"):
+        yield
 
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=before)
+
+@pytest.fixture
+def graph():
+    with _in_mode("graph"):
+        yield

@@ -19,14 +19,6 @@ SMALL = {"image_size": 8, "hidden": 24}
 WIDTH = 12
 
 
-@pytest.fixture
-def graph():
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=before)
-
-
 def images(count, shape=SHAPE, seed=0):
     return np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)
 
