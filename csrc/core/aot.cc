@@ -41,6 +41,12 @@ void AotCall::ExpectDType(int i, const std::string& name, DType expected) const 
   }
 }
 
+void AotCall::ExpectSingle(int i, const std::string& name) const {
+  if (!IsSingle(tensors_[i].dtype)) {
+    Fail(op_, name, std::string("dtype ") + Name(tensors_[i].dtype), "float32, float16 or bfloat16");
+  }
+}
+
 void AotCall::ExpectSize(int i, const std::string& name, int64_t expected) const {
   if (tensors_[i].Size() != expected) {
     Fail(op_, name, "shape " + tensors_[i].ShapeText(), std::to_string(expected) + " elements");

@@ -27,6 +27,7 @@ class AotCall {
   // Each throws an Error that names the operator and the argument.
   void ExpectSameShape(int i, const std::string& name, int like, const std::string& like_name) const;
   void ExpectDType(int i, const std::string& name, DType expected) const;
+  void ExpectSingle(int i, const std::string& name) const;  // float32, or a half type that is widened when it is read
   void ExpectSize(int i, const std::string& name, int64_t expected) const;
 
  private:

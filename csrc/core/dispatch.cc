@@ -1,5 +1,6 @@
 #include "core/dispatch.h"
 
+#include <algorithm>
 #include <string>
 
 #include "core/error.h"
@@ -11,8 +12,8 @@ std::vector<Variant>& Inventory() {
   return *inventory;
 }
 
-const Variant& ChooseVariant(const char* kernel) {
-  const Isa active = ActiveIsa();
+const Variant& ChooseVariant(const char* kernel, Isa highest) {
+  const Isa active = std::min(ActiveIsa(), highest);
   const Variant* best = nullptr;
   for (const Variant& variant : Inventory()) {
     if (std::string(kernel) != variant.kernel || variant.isa > active) continue;

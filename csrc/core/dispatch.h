@@ -24,7 +24,8 @@ struct RegisterVariant {
 };
 
 // The highest variant of a kernel that this CPU runs and the user's cap admits. A portable one always exists.
-const Variant& ChooseVariant(const char* kernel);
+// `highest`: for a call that the variants above are not for.
+const Variant& ChooseVariant(const char* kernel, Isa highest = Isa::kAvx512Bf16);
 
 template <class Kernel>
 Kernel* Choose(const Variant& variant) {

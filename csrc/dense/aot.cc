@@ -9,20 +9,13 @@ namespace {
 
 constexpr const char* kOp = "DenseForward";
 
-// float32, or a half type that is widened when it is read.
-void ExpectSingle(const AotCall& call, const char* op, int i, const char* name) {
-  if (!IsSingle(call[i].dtype)) {
-    Fail(op, name, std::string("dtype ") + Name(call[i].dtype), "float32, float16 or bfloat16");
-  }
-}
-
 DenseForward ProblemOf(const AotCall& call) {
   const bool has_bias = call.Count() == 5;
   const Tensor& x = call[1];
   const Tensor& weight = call[2];
   call.ExpectDType(0, "relu", DType::kFloat32);
-  ExpectSingle(call, kOp, 1, "x");
-  ExpectSingle(call, kOp, 2, "weight");
+  call.ExpectSingle(1, "x");
+  call.ExpectSingle(2, "weight");
   DenseForward p;
   bool fits = !x.shape.empty() && weight.shape.size() == 2 && weight.shape[1] >= 1;
   if (fits && weight.shape[1] != x.shape.back()) {
@@ -42,7 +35,7 @@ DenseForward ProblemOf(const AotCall& call) {
   p.weight_dtype = weight.dtype;
   p.weight = weight.data;
   if (has_bias) {
-    ExpectSingle(call, kOp, 3, "bias");
+    call.ExpectSingle(3, "bias");
     call.ExpectSize(3, "bias", p.outputs);
     p.bias_dtype = call[3].dtype;
     p.bias = call[3].data;
@@ -56,7 +49,7 @@ DenseForward ProblemOf(const AotCall& call) {
 
 // What both gradients take: an operand with `inputs` columns, dy, and y where ReLU was fused.
 void FillGradient(const AotCall& call, const char* op, int results, DenseGradient* p) {
-  ExpectSingle(call, op, 1, "dy");
+  call.ExpectSingle(1, "dy");
   p->dtype = call[1].dtype;
   for (int i = 2; i < call.Count(); ++i) call.ExpectDType(i, "parameter " + std::to_string(i), p->dtype);
   const Tensor& operand = call[0];
@@ -112,7 +105,7 @@ MAAM_AOT(DenseInputGradient) {
   const int last = call.Count() - 1;
   call.ExpectSize(0, "weight", p.outputs * p.inputs);
   call.ExpectSize(last, "dx", p.batch * p.inputs);
-  maam::ExpectSingle(call, "DenseInputGradient", 0, "weight");
+  call.ExpectSingle(0, "weight");
   p.weight_dtype = call[0].dtype;
   p.weight = call[0].data;
   p.dx = call[last].data;

@@ -68,7 +68,7 @@ static void PackRows(const T* from, int64_t from_stride, int64_t rows, int64_t l
   }
 }
 
-// Brings what is packed next into the L2 cache, a line now and then while the present is computed: left to the packing,
+// Brings what is packed next into the caches, a line now and then while the present is computed: left to the packing,
 // memory and multiply-adds would wait for one another, and a burst of requests stalls them as well.
 class Ahead {
  public:
@@ -152,8 +152,10 @@ MAAM_INLINE void Dots(const X& x, const W& w, int64_t depth, Ahead* ahead, float
   for (int i = 0; i < kDots; ++i) sum[i] = Set(0.0f);
   int64_t k = 0;
   for (; k + kStepsOfFetch * Form::kStep <= depth; k += kStepsOfFetch * Form::kStep) {
-    if (ahead != nullptr) ahead->Fetch();
-      // Unrolled, GCC mixes the steps until the sums no longer fit the registers.
+    if (ahead != nullptr) {
+      ahead->Fetch();
+    }
+    // Unrolled, GCC mixes the steps until the sums no longer fit the registers.
 #pragma GCC unroll 1
     for (int i = 0; i < kStepsOfFetch; ++i) Step<Form, true, kR, kO>(x, w, k + i * Form::kStep, Form::kStep, sum);
   }
@@ -303,7 +305,6 @@ static void Finish(const DenseForward& p, const float* partial, int64_t begin, i
 #if defined(__AVX512BF16__)
 
 void MAAM_VARIANT(dense_segment)(const DenseForward& p, const DenseSegment& s, float* partial, void* memory) {
-  if (!InPairs(p)) return dense_segment_avx512(p, s, partial, memory);
   MAAM_ISA::dense::Segment<BFloat16, BFloat16>(p, s, partial, memory);
 }
 

@@ -38,14 +38,16 @@ int64_t PartialBytes(const DenseForward& p, const Tasks& tasks) {
   return RoundUp(tasks.segments * p.batch * PartialStride(p) * int64_t{sizeof(float)}, kCacheLine);
 }
 
+const Variant& SegmentVariant(const DenseForward& p) {
+  const bool pairs = p.dtype == DType::kBFloat16 && p.weight_dtype == DType::kBFloat16;
+  return ChooseVariant("dense_segment", pairs ? Isa::kAvx512Bf16 : Isa::kAvx512);
+}
+
 constexpr int64_t kWorkerBytes = kPackedFloats * int64_t{sizeof(float)};
 
 }  // namespace
 
-Isa DenseForwardIsa(const DenseForward& p) {
-  const Isa isa = ChooseVariant("dense_segment").isa;
-  return isa == Isa::kAvx512Bf16 && !InPairs(p) ? Isa::kAvx512 : isa;
-}
+Isa DenseForwardIsa(const DenseForward& p) { return SegmentVariant(p).isa; }
 
 int64_t DenseForwardScratch(const DenseForward& p) {
   const Tasks tasks(p);
@@ -54,7 +56,7 @@ int64_t DenseForwardScratch(const DenseForward& p) {
 
 void RunDenseForward(const DenseForward& p) {
   if (p.batch == 0 || p.outputs == 0) return;
-  const auto segment = Choose<DenseSegmentKernel>(ChooseVariant("dense_segment"));
+  const auto segment = Choose<DenseSegmentKernel>(SegmentVariant(p));
   const auto finish = Choose<DenseFinishKernel>(ChooseVariant("dense_finish"));
   const Tasks tasks(p);
   const int workers = WorkersFor(tasks.Count());

@@ -29,10 +29,8 @@ struct DenseSegment {
   int64_t k, depth, begin, end;
 };
 
-// Whether products are of pairs of bfloat16 where the CPU has such.
-inline bool InPairs(const DenseForward& p) { return p.dtype == DType::kBFloat16 && p.weight_dtype == DType::kBFloat16; }
-
 // partial (batch, PartialStride), columns [begin, end): x W^T over the segment. begin is a multiple of 2 kOutputs.
+// That for AVX512-BF16 takes bfloat16 by bfloat16 alone.
 using DenseSegmentKernel = void(const DenseForward& p, const DenseSegment& segment, float* partial, void* memory);
 
 // Rows [begin, end) of y from the partial results of all segments.

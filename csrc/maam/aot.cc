@@ -19,10 +19,7 @@ void* MaamCall::Data(int i, const std::string& name, const std::vector<int64_t>&
 }
 
 void MaamCall::ExpectSingle(int i, const std::string& name) const {
-  if (!halves_) return call_.ExpectDType(i, name, DType::kFloat32);
-  if (!IsSingle(call_[i].dtype)) {
-    Fail(op_, name, std::string("dtype ") + Name(call_[i].dtype), "float32, float16 or bfloat16");
-  }
+  halves_ ? call_.ExpectSingle(i, name) : call_.ExpectDType(i, name, DType::kFloat32);
 }
 
 void MaamCall::ExpectShape(int i, const std::string& name, const std::vector<int64_t>& shape) const {

@@ -15,9 +15,13 @@ namespace maam {
 
 namespace {
 
+const Variant& VariantOf(const MaamInference& p) {
+  return ChooseVariant("maam_inference", InPairs(p) ? Isa::kAvx512Bf16 : Isa::kAvx512);
+}
+
 MaamPlan PlanOf(const MaamInference& p, Isa isa) {
   MaamPlan plan(p, FloatLanes(isa), NumThreads());
-  plan.by_pairs = isa == Isa::kAvx512Bf16 && InPairs(p);
+  plan.by_pairs = isa == Isa::kAvx512Bf16;
   return plan;
 }
 
@@ -31,10 +35,7 @@ int WorkersOf(const MaamPlan& plan) { return WorkersFor(plan.p.batch * plan.stri
 
 double MaamConstant(const double* constants, int i) { return constants[i]; }
 
-Isa MaamInferenceIsa(const MaamInference& p) {
-  const Isa isa = ChooseVariant("maam_inference").isa;
-  return isa == Isa::kAvx512Bf16 && !InPairs(p) ? Isa::kAvx512 : isa;
-}
+Isa MaamInferenceIsa(const MaamInference& p) { return VariantOf(p).isa; }
 
 int64_t MaamInferenceScratch(const MaamInference& p) {
   const MaamPlan plan = PlanOf(p, MaamInferenceIsa(p));
@@ -43,7 +44,7 @@ int64_t MaamInferenceScratch(const MaamInference& p) {
 
 void RunMaamInference(const MaamInference& problem) {
   MaamInference p = problem;
-  const Variant& variant = ChooseVariant("maam_inference");
+  const Variant& variant = VariantOf(p);
   const auto kernel = Choose<MaamStripKernel>(variant);
   MaamPlan plan = PlanOf(p, variant.isa);
   SingleWeights weights;

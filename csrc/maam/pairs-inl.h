@@ -160,7 +160,6 @@ static void ProjectStrip(const MaamPlan& plan, int64_t image, int64_t row, int64
 }  // namespace MAAM_ISA
 
 void MAAM_VARIANT(maam_inference)(const MaamPlan& plan, int64_t image, int64_t row, int64_t rows, char* scratch) {
-  if (!plan.by_pairs) return maam_inference_avx512(plan, image, row, rows, scratch);
   using namespace MAAM_ISA::maam_module;
   float* planes = reinterpret_cast<float*>(scratch);
   float* panel = reinterpret_cast<float*>(scratch + plan.PanelOffset());

@@ -13,12 +13,6 @@ constexpr int kPerConvNorm = 5;  // weight, gamma, beta, moving mean, moving var
 
 const float* Floats(const Tensor& tensor) { return static_cast<const float*>(tensor.data); }
 
-void ExpectSingle(const Tensor& tensor, const std::string& name) {
-  if (!IsSingle(tensor.dtype)) {
-    Fail(kOp, name, std::string("dtype ") + Name(tensor.dtype), "float32, float16 or bfloat16");
-  }
-}
-
 void ExpectShape(const Tensor& tensor, const std::string& name, const std::vector<int64_t>& expected) {
   if (tensor.shape != expected) {
     Fail(kOp, name, "shape " + tensor.ShapeText(), Tensor{nullptr, DType::kFloat32, expected}.ShapeText());
@@ -34,7 +28,7 @@ ConvNorm ConvNormAt(const AotCall& call, int first, const std::string& name, dou
     Fail(kOp, name + " weight", "shape " + weight.ShapeText(), "a square kernel of size 1, 3, 5 or 7");
   }
   ExpectShape(weight, name + " weight", {outputs, inputs, kernel, kernel});
-  ExpectSingle(weight, name + " weight");
+  call.ExpectSingle(first, name + " weight");
   static const char* const names[] = {" gamma", " beta", " moving_mean", " moving_variance"};
   for (int i = 1; i < kPerConvNorm; ++i) {
     call.ExpectDType(first + i, name + names[i - 1], DType::kFloat32);
@@ -63,7 +57,7 @@ MaamDeepInference ProblemOf(const AotCall& call) {
     Fail(kOp, "branches", std::to_string(p.branches), "2 to 8");
   }
   const Tensor& x = call[0];
-  ExpectSingle(x, "x");
+  call.ExpectSingle(0, "x");
   if (x.shape.size() != 4 || x.shape[1] < 1 || x.shape[2] < 2 || x.shape[3] < 2) {
     Fail(kOp, "x", "shape " + x.ShapeText(), "(B, C, H, W) with H and W of at least 2");
   }
