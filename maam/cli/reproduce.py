@@ -51,7 +51,7 @@ def reproduce(
     ] = "3",
     run: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Train only this run of the target; may be repeated.", show_default=False),
+        typer.Option(metavar="NAME", help="Train this run alone; may be repeated.", show_default=False),
     ] = None,
     runs: Annotated[
         Path | None,
@@ -83,7 +83,10 @@ def reproduce(
         known = settings.load_runs(runs or settings.RUNS)
         chosen = settings.choose(known, target.value, run)
         if not from_results:
-            _train(target.value, data, out, results, parse_seeds(seeds), chosen, torch_python, interrupted)
+            _train(data, out, results, parse_seeds(seeds), chosen, interrupted)
+            # Whoever names runs waits for those alone.
+            if target is Target.claims or (target is Target.all and not run):
+                _measure(out, results, torch_python, interrupted)
         for path in report.write(results, out, known):
             typer.echo(f"wrote {path}")
 
@@ -100,13 +103,11 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _train(
-    target: str,
     data: Path | None,
     out: Path,
     results: Path,
     seeds: Sequence[int],
     runs: Sequence[Run],
-    torch_python: Path | None,
     interrupted: Callable[[], bool],
 ) -> None:
     from ..data import load_data
@@ -122,10 +123,15 @@ def _train(
         if jobs:
             typer.echo(f"{len(jobs)} runs, {len(jobs) - len(left)} of them finished; results in {results}")
         _train_jobs(left, places, data_name, lock, interrupted)
-        if target in ("claims", "all"):
-            from ..reproduce import claims
 
-            claims.measure_all(results, typer.echo, interrupted, torch_python)
+
+def _measure(out: Path, results: Path, torch_python: Path | None, interrupted: Callable[[], bool]) -> None:
+    from ..reproduce import claims
+    from ..reproduce.runner import locked
+
+    # A training beside it would be measured too.
+    with locked(out):
+        claims.measure_all(results, typer.echo, interrupted, torch_python)
 
 
 def _train_jobs(left: list[Job], places: Places, data_name: str, lock: int, interrupted: Callable[[], bool]) -> None:

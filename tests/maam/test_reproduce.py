@@ -21,7 +21,7 @@ from maam.config import CHECKPOINT_NAME, METRICS_NAME
 from maam.data.cifar10 import RECORDS_PER_FILE
 from maam.errors import MaamError
 from maam.history import read_rows
-from maam.reproduce import report, settings
+from maam.reproduce import claims, report, settings
 from maam.reproduce.claims.figures import FUSIONS, RACES, Figures
 from maam.reproduce.claims.judge import judge
 from maam.reproduce.results import read_all
@@ -148,6 +148,17 @@ def test_report_stands_alone_and_is_rebuilt_from_results(finished: tuple[Path, P
     assert "| MAAM | 87.0 |" in text and "a CIFAR-10 folder of yours" in text and "Not measured yet" in text
     for plot in ("figure2", "accuracy", "confusion", "weights"):
         assert (tmp_path / "plots" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_asked_for_by_name_measures_no_claims(
+    finished: tuple[Path, Path], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    monkeypatch.setattr(claims, "measure_all", lambda *arguments: measured.append(arguments))
+    arguments = command(data, *finished)
+    arguments[1] = "all"
+    assert maam(*arguments, "--run", "maam").exit_code == 0 and not measured
+    assert maam(*arguments).exit_code == 0 and len(measured) == 1
 
 
 def test_second_start_trains_nothing(finished: tuple[Path, Path], data: Path) -> None:

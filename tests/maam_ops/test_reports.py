@@ -92,6 +92,26 @@ def test_compare_catches_a_wrong_kernel(monkeypatch, pynative):
     assert not report and "FAIL" in str(report)
 
 
+def test_where_rounding_decides_over_a_relu_neither_side_is_called_wrong(capsys):
+    assert main(["--dtype", "float16", "--op", "reduce"]) == 0
+    report = capsys.readouterr().out
+    assert "moves the reference by" in report and "FAIL" not in report
+
+
+@pytest.mark.parametrize("factor", [1.3, 1.02])
+def test_a_wrong_kernel_is_wrong_beside_such_a_relu_too(factor, monkeypatch, capsys):
+    from maam_ops import reduce
+
+    native = reduce._run_native
+
+    def run(x, weight, *rest, **keywords):
+        return native(x, weight * factor, *rest, **keywords)
+
+    monkeypatch.setattr(reduce, "_run_native", run)
+    assert main(["--dtype", "float16", "--op", "reduce"]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "got",
     [
