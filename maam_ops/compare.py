@@ -13,14 +13,12 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from maam_ops import _select
+from maam_ops._rounding import EPSILON, FACTOR, MOVES, as_double, moved
 from maam_ops.explain import kernels_run
 
 # Largest error allowed, relative to the largest magnitude of the tensor: both sides round, in different orders. None in
 # whole numbers.
 TOLERANCE = {ms.float64: 1e-12, ms.float32: 1e-5, ms.float16: 2e-3, ms.bfloat16: 1.6e-2}
-_EPSILON = {ms.float64: 2.0**-52, ms.float32: 2.0**-23, ms.float16: 2.0**-10, ms.bfloat16: 2.0**-7}
-# How often the inputs are moved, and how much further than the reference moves then a kernel may be from it.
-_MOVES, _STEADIER = 4, 2.0
 
 
 @dataclass(frozen=True)
@@ -125,11 +123,11 @@ def compare(
             difference(name, value, truth, rtol) for (name, value), (_, truth) in zip(got, expected, strict=True)
         ]
         if rtol is None and not all(row.passed for row in differences):
-            moved = [dict(side.results(_select.REFERENCE, _moved(inputs, seed), grad)) for seed in range(_MOVES)]
+            others = [dict(side.results(_select.REFERENCE, moved(inputs, seed), grad)) for seed in range(MOVES)]
             for index, (row, (name, truth)) in enumerate(zip(differences, expected, strict=True)):
-                if not row.passed and not row.problem and all(name in results for results in moved):
-                    others = [results[name] for results in moved]
-                    differences[index] = _unless_sensitive(row, got[index][1], truth, others)
+                if not row.passed and not row.problem and all(name in results for results in others):
+                    there = [results[name] for results in others]
+                    differences[index] = _unless_sensitive(row, got[index][1], truth, there)
     finally:
         ms.set_context(mode=mode)
     return Report(side.name, chosen, kernels, differences)
@@ -142,7 +140,7 @@ def difference(name: str, got: Tensor, expected: Tensor, rtol: float | None = No
     if tuple(got.shape) != shape or got.dtype != dtype:
         problem = f"got {got.dtype}{tuple(got.shape)}, expected {dtype}{shape}"
         return Difference(name, text, shape, np.inf, np.inf, np.inf, False, problem)
-    left, right = _as_double(got), _as_double(expected)
+    left, right = as_double(got), as_double(expected)
     finite = np.isfinite(right)
     if not np.array_equal(left[~finite], right[~finite], equal_nan=True) or not np.isfinite(left[finite]).all():
         return Difference(name, text, shape, np.inf, np.inf, np.inf, False, "NaN or infinity in other places")
@@ -153,7 +151,7 @@ def difference(name: str, got: Tensor, expected: Tensor, rtol: float | None = No
     largest = float(magnitude.max())
     # Where a sum cancels, the last place of the result says nothing about its terms: elements below a tenth of the
     # largest are measured in the last place of that.
-    place = np.exp2(np.floor(np.log2(np.maximum(magnitude, largest * 0.1 + 1e-300)))) * _EPSILON.get(dtype, 1.0)
+    place = np.exp2(np.floor(np.log2(np.maximum(magnitude, largest * 0.1 + 1e-300)))) * EPSILON.get(dtype, 1.0)
     relative = float(error.max()) / largest if largest > 0 else (np.inf if error.max() > 0 else 0.0)
     allowed = TOLERANCE.get(dtype, 0.0) if rtol is None else rtol
     return Difference(
@@ -161,27 +159,12 @@ def difference(name: str, got: Tensor, expected: Tensor, rtol: float | None = No
     )
 
 
-def _moved(inputs: Any, seed: int) -> Any:
-    """The inputs with every floating-point element an epsilon larger or smaller."""
-    rng = np.random.default_rng(seed)
-
-    def move(item: Any) -> Any:
-        if isinstance(item, (list, tuple)):
-            return [move(inner) for inner in item]
-        if not isinstance(item, Tensor) or item.dtype not in _EPSILON:
-            return item
-        factor = 1 + _EPSILON[item.dtype] * rng.choice([-1.0, 1.0], item.shape)
-        return Tensor(_as_double(item) * factor).astype(item.dtype)
-
-    return move(inputs)
-
-
-def _unless_sensitive(row: Difference, got: Tensor, expected: Tensor, moved: Sequence[Tensor]) -> Difference:
+def _unless_sensitive(row: Difference, got: Tensor, expected: Tensor, others: Sequence[Tensor]) -> Difference:
     """The same row, passed if the moved inputs change the reference as much: at its worst element, and on the whole."""
-    truth = _as_double(expected)
-    peak, total = zip(*(_peak_and_norm(_as_double(other) - truth) for other in moved), strict=True)
-    got_peak, got_total = _peak_and_norm(_as_double(got) - truth)
-    passed = got_peak <= _STEADIER * max(peak) and got_total <= _STEADIER * max(total)
+    truth = as_double(expected)
+    peak, total = zip(*(_peak_and_norm(as_double(other) - truth) for other in others), strict=True)
+    got_peak, got_total = _peak_and_norm(as_double(got) - truth)
+    passed = got_peak <= FACTOR * max(peak) and got_total <= FACTOR * max(total)
     scale = row.max_abs / row.max_relative if row.max_relative not in (0.0, np.inf) else 1.0
     return replace(row, passed=bool(passed), sensitivity=float(max(peak) / scale))
 
@@ -189,11 +172,6 @@ def _unless_sensitive(row: Difference, got: Tensor, expected: Tensor, moved: Seq
 def _peak_and_norm(error: np.ndarray) -> tuple[float, float]:
     error = error[np.isfinite(error)]
     return float(np.abs(error).max(initial=0.0)), float(np.sqrt(np.square(error).sum()))
-
-
-def _as_double(tensor: Tensor) -> np.ndarray:
-    narrow = tensor.dtype in (ms.bfloat16, ms.float16)
-    return (tensor.float() if narrow else tensor).asnumpy().astype(np.float64)
 
 
 class _FunctionSide:

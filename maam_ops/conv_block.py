@@ -162,7 +162,8 @@ class FusedConvBlock(FusedCell):
         return result[0]
 
     def extend_repr(self) -> str:
-        return f"impl={self.impl}"
+        channels = f"in_channels={self.conv.in_channels}, out_channels={self.conv.out_channels}"
+        return f"{channels}, pool={self._pools}, impl={self.impl}"
 
 
 def why_not_block(conv: nn.Cell, bn: nn.Cell, pool: nn.Cell | None = None) -> str | None:

@@ -12,7 +12,7 @@ import mindspore as ms
 from mindspore import nn
 
 from maam_ops import _select, graph
-from maam_ops.fusion import aggregate, dense, reduce, swap, verify
+from maam_ops.fusion import aggregate, conv, dense, rows, swap, verify
 from maam_ops.fusion.checks import first_line
 from maam_ops.fusion.report import FuseReport, Refusal
 from maam_ops.fusion.slots import Tree
@@ -20,7 +20,7 @@ from maam_ops.fusion.trace import Trace, record
 
 _BOTH = "aggregate_reduce"
 _KEEP = "keep"
-_PATTERNS = (aggregate.PATTERN, reduce.PATTERN, _KEEP)
+_PATTERNS = (aggregate.PATTERN, conv.REDUCE, conv.CONV_BLOCK, _KEEP)
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class Rule:
     Attributes:
         path: the Cell, as in ``net.cells_and_names()``, e.g. ``"maam.fusion"``.
         pattern: ``"agent_aggregate"`` - the Cell is a weighted sum, even where its code branches on attributes or one
-            tensor comes as several branches; ``"reduce"`` - the 1x1 convolution at or below the path, its batch
-            normalisation and its ReLU have no other readers, even where the source does not show it; ``"keep"`` -
-            nothing at or below the path is changed. What a rule claims is still checked on the probe batch.
+            tensor comes as several branches; ``"reduce"`` - the 1x1 convolutions at or below the path, their batch
+            normalisations and ReLUs have no other readers, even where the source does not show it; ``"conv_block"`` -
+            the same of 3x3 convolutions; ``"keep"`` - nothing at or below the path is changed. What a rule claims is
+            still checked on the probe batch.
     """
 
     path: str
@@ -48,12 +49,12 @@ def fuse(
 ) -> FuseReport:
     """Swaps fused operators into ``net``, in place, where that provably changes nothing but speed.
 
-    It looks for 1x1 convolution, batch normalisation, ReLU as Cells in a row (in ``nn.SequentialCell`` or as attributes
-    whose use in a row the source shows), for dense layers with and without a ReLU behind them, and for Cells that
-    compute a softmax-weighted sum of 2 to 8 branches, however they write it. Parameters stay the same objects with the
-    same names, so checkpoints load both ways and an optimizer stays valid. The result is checked on a probe batch:
-    outputs, gradients and running statistics, in evaluation and in training; what does not pass is taken out again. The
-    net's values and training state stay as they were.
+    It looks for 1x1 or 3x3 convolution, batch normalisation, ReLU as Cells in a row (in ``nn.SequentialCell`` or as
+    attributes whose use in a row the source shows), behind 3x3 a 2x2 max-pool too; for dense layers with and without a
+    ReLU behind them; and for Cells that compute a softmax-weighted sum of 2 to 8 branches, however they write it.
+    Parameters stay the same objects with the same names, so checkpoints load both ways and an optimizer stays valid.
+    The result is checked on a probe batch: outputs, gradients and running statistics, in evaluation and in training;
+    what does not pass is taken out again. The net's values and training state stay as they were.
 
     Fuse before compiling anything that contains the net: graphs compiled from an outer Cell or function are not redone.
 
@@ -76,7 +77,7 @@ def fuse(
     """
     if not isinstance(net, nn.Cell):
         raise TypeError(f"maam_ops.fuse: net: got {type(net).__name__}, expected a mindspore.nn.Cell")
-    for op in (aggregate.PATTERN, reduce.PATTERN, _BOTH, dense.PATTERN):
+    for op in (aggregate.PATTERN, conv.REDUCE, conv.CONV_BLOCK, _BOTH, dense.PATTERN):
         _select.choose(op, impl)
     tree = Tree(net)
     named = _rules_by_pattern(rules, [slot.path for slot in tree.slots])
@@ -142,19 +143,19 @@ def _plan(
 ) -> tuple[list[swap.Change], list[Refusal]]:
     """The changes to make, a pair of patterns in a row as one change, and what was refused so far."""
     aggregates, refused_aggregates = aggregate.find(tree, trace, net, named[aggregate.PATTERN])
-    reduces, refused_reduces = reduce.find(tree, trace, named[reduce.PATTERN])
+    convs, refused_convs = conv.find(tree, trace, named)
     layers, refused_layers = dense.find(tree, trace)
-    refused = (*refused_aggregates, *refused_reduces, *refused_layers)
+    refused = (*refused_aggregates, *refused_convs, *refused_layers)
     refusals = [refusal for refusal in refused if not _below(refusal.path, named[_KEEP])]
     order = tree.slots
     changes: dict[int, swap.Change] = {}
-    for match in (*aggregates, *reduces, *layers):
+    for match in (*aggregates, *convs, *layers):
         if isinstance(match, aggregate.AggregateMatch):
             change = swap.aggregate_change(match, impl)
         elif isinstance(match, dense.DenseMatch):
             change = swap.dense_change(match, impl)
         else:
-            change = swap.reduce_change(match, order, impl)
+            change = swap.conv_change(match, order, impl)
         kept = [slot.path for slot in change.slots if _below(slot.path, named[_KEEP])]
         if kept:
             continue
@@ -164,7 +165,7 @@ def _plan(
         else:
             changes[id(match)] = change
     for first in aggregates:
-        for second in reduces:
+        for second in (match for match in convs if match.pattern == conv.REDUCE):
             both_there = id(first) in changes and id(second) in changes
             if both_there and _why_reference_only(_BOTH, impl) is None and _in_a_row(tree, trace, first, second):
                 parts = (changes.pop(id(first)), changes.pop(id(second)))
@@ -183,12 +184,12 @@ def _why_reference_only(op: str, impl: str) -> str | None:
     return f"only the reference runs here, which saves nothing: {choice.others[_select.NATIVE]}"
 
 
-def _in_a_row(tree: Tree, trace: Trace, first: aggregate.AggregateMatch, second: reduce.ReduceMatch) -> bool:
+def _in_a_row(tree: Tree, trace: Trace, first: aggregate.AggregateMatch, second: conv.ConvMatch) -> bool:
     read_by = [call.cell for call in trace.readers(first.call.output)]
     return (
         len(read_by) == 1
         and read_by[0] is second.conv.cell
-        and reduce.why_not_in_a_row(tree, first.slot, second.conv) is None
+        and rows.why_not_in_a_row(tree, first.slot, second.conv) is None
     )
 
 
@@ -206,6 +207,10 @@ def _apply_checked(
     if noise is not None:
         reason = f"the net differs from run to run ({noise}), so nothing can be checked; switch off what is random"
         return [], None, [Refusal("(the net)", "fusion", reason)]
+    expected = verify.loosened(net, batch, expected)
+    error, excess = _try(net, changes, batch, expected)
+    if excess is None:
+        return changes, error, []
     made: list[swap.Change] = []
     refusals: list[Refusal] = []
     largest = 0.0

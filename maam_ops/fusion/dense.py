@@ -8,10 +8,10 @@ import mindspore as ms
 from mindspore import nn
 
 from maam_ops.fusion.checks import NotFusable, only_slot, require_plain
-from maam_ops.fusion.reduce import why_not_in_a_row
 from maam_ops.fusion.report import Refusal
+from maam_ops.fusion.rows import follower
 from maam_ops.fusion.slots import Slot, Tree
-from maam_ops.fusion.trace import Call, Trace
+from maam_ops.fusion.trace import Trace
 
 PATTERN = "dense"
 
@@ -50,22 +50,4 @@ def _match(tree: Tree, trace: Trace, dense: nn.Dense) -> DenseMatch:
     if dense.weight.dtype != ms.float32:
         raise NotFusable(f"the weight is {dense.weight.dtype}, expected Float32")
     require_plain(dense, tree.path(dense))
-    return DenseMatch(slot, _relu(tree, trace, slot))
-
-
-def _relu(tree: Tree, trace: Trace, dense: Slot) -> Slot | None:
-    """The ReLU that alone reads the layer and reads nothing else; any other stays where it is."""
-    calls = trace.of(dense.cell)
-    if len(calls) != 1 or calls[0].caller is not dense.parent:
-        return None
-    readers: list[Call] = trace.readers(calls[0].output)
-    if len(readers) != 1 or type(readers[0].cell) is not nn.ReLU:
-        return None
-    relu = readers[0].cell
-    if len(tree.of(relu)) != 1 or len(trace.of(relu)) != 1 or why_not_in_a_row(tree, dense, tree.of(relu)[0]):
-        return None
-    try:
-        require_plain(relu, tree.path(relu))
-    except NotFusable:
-        return None
-    return tree.of(relu)[0]
+    return DenseMatch(slot, follower(tree, trace, slot, nn.ReLU))

@@ -11,7 +11,8 @@ class Swap:
 
     Attributes:
         path: where it stands.
-        pattern: ``"agent_aggregate"``, ``"reduce"``, ``"aggregate_reduce"`` or ``"dense"``.
+        pattern: name of the operator: ``"agent_aggregate"``, ``"reduce"``, ``"aggregate_reduce"``, ``"conv_block"`` or
+            ``"dense"``.
         replaces: paths of the Cells whose work it does.
         operator: the fused Cell, as text, with the implementation it runs.
     """

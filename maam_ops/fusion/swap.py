@@ -9,10 +9,11 @@ from mindspore import Parameter, nn
 
 from maam_ops.aggregate import FusedAgentAggregate
 from maam_ops.aggregate_reduce import FusedAggregateReduce
+from maam_ops.conv_block import FusedConvBlock
 from maam_ops.dense import FusedDense
 from maam_ops.fusion.aggregate import AggregateMatch
+from maam_ops.fusion.conv import CONV_BLOCK, ConvMatch
 from maam_ops.fusion.dense import DenseMatch
-from maam_ops.fusion.reduce import ReduceMatch
 from maam_ops.fusion.report import Swap
 from maam_ops.fusion.slots import BranchPassthrough, Passthrough, Slot, hold, put
 from maam_ops.reduce import FusedReduce
@@ -23,7 +24,7 @@ class Change:
     """One swap that can be made and undone.
 
     Attributes:
-        pattern: ``"agent_aggregate"``, ``"reduce"``, ``"aggregate_reduce"`` or ``"dense"``.
+        pattern: name of the operator.
         slots: the places it changes.
         install: puts the fused Cells in and returns where the operator stands, and the operator.
         parts: smaller changes to fall back on where this one does not pass the check.
@@ -39,7 +40,9 @@ class Change:
     def make(self) -> None:
         """Changes the net, and says what stands in it now."""
         place, operator = self.install()
-        self.swap = Swap(place.path, self.pattern, tuple(slot.path for slot in self.slots), str(operator))
+        # Without its child Cells, which are the user's and stand in the report by their paths.
+        text = f"{type(operator).__name__}({operator.extend_repr()})"
+        self.swap = Swap(place.path, self.pattern, tuple(slot.path for slot in self.slots), text)
 
     def undo(self) -> None:
         """Puts the old Cells back."""
@@ -58,16 +61,20 @@ def aggregate_change(match: AggregateMatch, impl: str) -> Change:
     return Change("agent_aggregate", (match.slot,), install)
 
 
-def reduce_change(match: ReduceMatch, order: list[Slot], impl: str) -> Change:
-    """1x1 convolution, batch normalisation and ReLU. ``order``: the places of the net, as it walks them."""
+def conv_change(match: ConvMatch, order: list[Slot], impl: str) -> Change:
+    """Convolution, batch normalisation and ReLU. ``order``: the places of the net, as it walks them."""
 
     def install() -> tuple[Slot, nn.Cell]:
-        fused = FusedReduce.from_cells(match.conv.cell, match.bn.cell, impl=impl)
+        conv, bn = match.conv.cell, match.bn.cell
+        if match.pattern == CONV_BLOCK:
+            fused = FusedConvBlock(conv, bn, match.pool.cell if match.pool else None, impl=impl)
+        else:
+            fused = FusedReduce.from_cells(conv, bn, impl=impl)
         place = _place_last(fused, [match.conv, match.bn], order)
-        _pass_relu(match)
+        _pass_followers(match)
         return place, fused
 
-    return Change("reduce", _reduce_slots(match), install)
+    return Change(match.pattern, match.slots, install)
 
 
 def dense_change(match: DenseMatch, impl: str) -> Change:
@@ -85,21 +92,17 @@ def dense_change(match: DenseMatch, impl: str) -> Change:
 
 
 def both_change(
-    aggregate: AggregateMatch, reduce: ReduceMatch, order: list[Slot], impl: str, parts: tuple[Change, ...]
+    aggregate: AggregateMatch, reduce: ConvMatch, order: list[Slot], impl: str, parts: tuple[Change, ...]
 ) -> Change:
     """The weighted sum and the reduce that alone reads it."""
 
     def install() -> tuple[Slot, nn.Cell]:
         fused = FusedAggregateReduce.from_cells(aggregate.parameter, reduce.conv.cell, reduce.bn.cell, impl=impl)
         place = _place_last(fused, [aggregate.slot, reduce.conv, reduce.bn], order)
-        _pass_relu(reduce)
+        _pass_followers(reduce)
         return place, fused
 
-    return Change("aggregate_reduce", (aggregate.slot, *_reduce_slots(reduce)), install, parts)
-
-
-def _reduce_slots(match: ReduceMatch) -> tuple[Slot, ...]:
-    return tuple(slot for slot in (match.conv, match.bn, match.relu) if slot is not None)
+    return Change("aggregate_reduce", (aggregate.slot, *reduce.slots), install, parts)
 
 
 def _place_last(fused: nn.Cell, slots: list[Slot], order: list[Slot]) -> Slot:
@@ -114,9 +117,10 @@ def _place_last(fused: nn.Cell, slots: list[Slot], order: list[Slot]) -> Slot:
     return last
 
 
-def _pass_relu(match: ReduceMatch) -> None:
-    if match.relu is not None:
-        _place(match.relu, Passthrough({}), match.relu.cell)
+def _pass_followers(match: ConvMatch) -> None:
+    for slot in (match.relu, match.pool):
+        if slot is not None:
+            _place(slot, Passthrough({}), slot.cell)
 
 
 def _place(slot: Slot, cell: nn.Cell, old: nn.Cell) -> None:

@@ -188,6 +188,41 @@ class Bottleneck(nn.Cell):
         return self.relu(out + x)
 
 
+class BasicBlock(nn.Cell):
+    """A residual block: behind its second normalisation comes a sum, not a ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 3, 3)
+        self.bn1 = nn.BatchNorm2d(3)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(3, 3, 3, pad_mode="pad", padding=1)
+        self.bn2 = nn.BatchNorm2d(3)
+
+    def construct(self, x):
+        identity = x
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += identity
+        return self.relu(out)
+
+
+class Stages(nn.Cell):
+    """Convolutions with pools of 2x2, of 3x3 and of 2x2 behind; the last two share a ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        shared = nn.ReLU()
+        self.stages = nn.SequentialCell(
+            *(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.8, eps=1e-3), nn.ReLU(), nn.MaxPool2d(2, 2)),
+            *(nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), shared, nn.MaxPool2d(3, 1)),
+            *(nn.Conv2d(5, 4, 3), nn.BatchNorm2d(4), shared, nn.MaxPool2d(2, 2)),
+        )
+
+    def construct(self, x):
+        return self.stages(x)
+
+
 class BnDeclaredFirst(nn.Cell):
     def __init__(self):
         super().__init__()
@@ -363,9 +398,9 @@ class FunctionalRelu(nn.Cell):
 class LoopedCells(nn.Cell):
     """In a row, but only a run shows it: a rule must vouch for it."""
 
-    def __init__(self):
+    def __init__(self, size: int = 1):
         super().__init__()
-        self.layers = nn.CellList([nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU()])
+        self.layers = nn.CellList([nn.Conv2d(3, 4, size), nn.BatchNorm2d(4), nn.ReLU()])
 
     def construct(self, x):
         for layer in self.layers:

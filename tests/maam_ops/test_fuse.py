@@ -38,6 +38,7 @@ def patterns(report) -> list[tuple[str, str]]:
 
 
 CLASSIFIER = [("classifier.1", "dense"), ("classifier.3", "dense")]
+BRANCHES = [(f"maam.agent{i}.block.1", "conv_block") for i in (1, 2, 3)]
 
 OTHER_NETS = {
     "indexed, one by one": (
@@ -61,7 +62,12 @@ OTHER_NETS = {
     "dense layers, one followed by two, one with a ReLU of its own": (
         nets.DenseRows, [("first", "dense"), ("fork", "dense"), ("rest.0", "dense"), ("rest.2", "dense")],
     ),
-    "bottleneck with one ReLU for all": (nets.Bottleneck, [("bn1", "reduce")]),
+    "bottleneck with one ReLU for all": (nets.Bottleneck, [("bn1", "reduce"), ("bn2", "conv_block")]),
+    "residual block": (nets.BasicBlock, [("bn1", "conv_block")]),
+    "plain stages": (nets.Stages, [(f"stages.{i}", "conv_block") for i in (1, 5, 9)]),
+    "3x3 in a list, vouched for": (
+        lambda: nets.LoopedCells(3), [("layers.1", "conv_block")], {"layers": "conv_block"},
+    ),
     "nested calls, BN declared first": (nets.BnDeclaredFirst, [("squeeze", "reduce")]),
     "across nested SequentialCells": (nets.NestedSequential, [("pointwise.norm", "reduce")]),
     "two sums, two reduces": (
@@ -99,7 +105,7 @@ def test_other_nets(case):
 def test_public_maam_form_becomes_one_operator():
     net = small_public_net()
     report = fuse(net, probe=IMAGES, impl="reference")
-    assert sorted(patterns(report)) == [*CLASSIFIER, ("maam.reduce.1", "aggregate_reduce")]
+    assert sorted(patterns(report)) == [*CLASSIFIER, *BRANCHES, ("maam.reduce.1", "aggregate_reduce")]
     replaced = {swap.path: swap.replaces for swap in report.swaps}
     assert replaced["classifier.1"] == ("classifier.1", "classifier.2")
     assert net.classifier[1].relu and not net.classifier[3].relu
@@ -110,7 +116,7 @@ def test_public_maam_form_becomes_one_operator():
     text = str(report)
     assert "maam.reduce.1: FusedAggregateReduce(num_agents=3" in text
     assert "executed kernels in inference: 30 ->" in text
-    assert "maam.agent1.block.0, maam.agent2.block.0, maam.agent3.block.0: no reduce: " in text
+    assert replaced["maam.agent2.block.1"] == tuple(f"maam.agent2.block.{i}" for i in range(4))
 
 
 @pytest.mark.skipif(
@@ -121,8 +127,8 @@ def test_public_maam_form_runs_the_native_kernel():
     report = fuse(net, probe=IMAGES)
     assert net.maam.reduce[1].impl == "native"
     # Softmax, three slices, three products, two sums, convolution, normalisation and ReLU are one kernel now;
-    # two matrix products with their biases and a ReLU are two.
-    assert (report.kernels_before, report.kernels_after) == (30, 16)
+    # two matrix products with their biases and a ReLU are two; each branch of four layers is one.
+    assert (report.kernels_before, report.kernels_after) == (30, 7)
     assert report.largest_error < 1e-3
 
 
@@ -130,7 +136,7 @@ def test_probe_is_guessed_and_kernels_are_then_not_counted():
     net = nets.PublicMAAM(channels=4, out_channels=8, side=28, hidden=16)
     report = fuse(net, impl="reference")
     assert report.probe == "guessed (2, 3, 28, 28) Float32"
-    assert len(report.swaps) == 3
+    assert len(report.swaps) == 6
     assert report.kernels_before is None and "kernels" not in str(report)
 
 
@@ -228,8 +234,16 @@ def test_fusing_twice_changes_nothing_more():
 def test_rules_can_be_objects_and_keep_what_they_name():
     net = small_public_net()
     report = fuse_uncounted(net, [Rule("maam.reduce", "keep")])
-    assert sorted(patterns(report)) == [*CLASSIFIER, ("maam.fusion", "agent_aggregate")]
+    assert sorted(patterns(report)) == [*CLASSIFIER, *BRANCHES, ("maam.fusion", "agent_aggregate")]
     assert isinstance(net.maam.reduce[1], nn.BatchNorm2d)
+
+
+def test_which_pool_a_convolution_takes_over():
+    net = nets.Stages()
+    replaced = {swap.path: swap.replaces for swap in fuse_uncounted(net).swaps}
+    taken = {path: "pool" if len(cells) == 4 else "relu" if len(cells) == 3 else "" for path, cells in replaced.items()}
+    # The second pool is none of 2x2, and the ReLU of the third stage is that of the second.
+    assert taken == {"stages.1": "pool", "stages.5": "", "stages.9": ""}
 
 
 def test_which_relu_a_dense_layer_takes_over():
@@ -259,7 +273,9 @@ def test_bad_arguments_are_named():
         fuse(3)
     with pytest.raises(ValueError, match=r"got path 'maam.fuzion', expected .* such as 'maam.fusion'"):
         fuse(net, {"maam.fuzion": "agent_aggregate"}, probe=IMAGES)
-    with pytest.raises(ValueError, match="got pattern 'sum', expected one of agent_aggregate, reduce, keep"):
+    with pytest.raises(
+        ValueError, match="got pattern 'sum', expected one of agent_aggregate, reduce, conv_block, keep"
+    ):
         fuse(net, {"maam.fusion": "sum"}, probe=IMAGES)
     with pytest.raises(TypeError, match="probe: got str, expected a Tensor"):
         fuse(net, probe="batch")

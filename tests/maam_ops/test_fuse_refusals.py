@@ -58,7 +58,10 @@ NEAR_MISSES = {
     "ReLU is a function": (nets.FunctionalRelu, "conv", "expected one nn.ReLU"),
     "row shown by a run only": (nets.LoopedCells, "layers.0", "not by the Cell that holds it"),
     "one convolution at two places": (nets.SameConvTwice, "first.0", "stands at first.0 and second.0"),
-    "3x3": (lambda: nets.Reduce(nn.Conv2d(3, 4, 3)), "row.0", r"kernel_size \(3, 3\), expected \(1, 1\)"),
+    "5x5": (lambda: nets.Reduce(nn.Conv2d(3, 4, 5)), "row.0", r"kernel_size \(5, 5\), expected \(1, 1\) or \(3, 3\)"),
+    "3x3, stride": (lambda: nets.Reduce(nn.Conv2d(3, 4, 3, stride=2)), "row.0", r"stride \(2, 2\)"),
+    "3x3, smaller": (lambda: nets.Reduce(nn.Conv2d(3, 4, 3, pad_mode="valid")), "row.0", "padding 0, expected 1"),
+    "3x3, dilated": (lambda: nets.Reduce(nn.Conv2d(3, 4, 3, dilation=2)), "row.0", r"dilation \(2, 2\)"),
     "stride": (lambda: nets.Reduce(nn.Conv2d(3, 4, 1, stride=2)), "row.0", r"stride \(2, 2\)"),
     "padding": (lambda: nets.Reduce(nn.Conv2d(3, 4, 1, pad_mode="pad", padding=1)), "row.0", "padding 1, expected 0"),
     "groups": (lambda: nets.Reduce(nn.Conv2d(3, 3, 1, group=3), nn.BatchNorm2d(3)), "row.0", "group 3"),
@@ -123,6 +126,35 @@ def test_an_operator_that_computes_something_else_is_caught(monkeypatch):
     report = fuse(net, probe=IMAGES, impl="reference")
     assert report.swaps == () and isinstance(net.fusion, nets.IndexedFusion)
     assert "output 0 in evaluation: relative error 1.0e-02, tolerance 2e-04" in report.refusals[0].reason
+
+
+class NearZero(nn.Cell):
+    """Its ReLU gets a value within rounding of 0: the last place of the input decides over the whole gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Dense(2, 3, Tensor([[1.0, -1.0]] * 3), has_bias=False)
+        self.relu = nn.ReLU()
+
+    def construct(self, x):
+        return self.relu(self.dense(x))
+
+
+@pytest.mark.parametrize("offset, problem", [(2e-7, None), (1e-3, "gradient of dense.weight in evaluation")])
+def test_a_net_that_rounding_decides_over_is_not_held_to_it(offset, problem, monkeypatch):
+    class Rounds(fusion.swap.FusedDense):
+        """Wrong by less than the tolerance of any output."""
+
+        def construct(self, x):
+            return super().construct(x - Tensor([[0.0, offset]]))
+
+    monkeypatch.setattr(fusion.swap, "FusedDense", Rounds)
+    # x1 - x2 is negative by a last place, and positive after the subtraction.
+    probe = Tensor([[1.0, 1.0 + 1.2e-7], [4.0, 1.0]] if offset < 1e-6 else [[1.0, 1.0 + 1e-4], [4.0, 1.0]], ms.float32)
+    report = fuse(NearZero(), probe=probe, impl="reference")
+    assert bool(report.swaps) == (problem is None), report
+    if problem:
+        assert problem in report.refusals[0].reason
 
 
 def test_one_element_per_channel_is_refused_with_the_operator_s_reason():
