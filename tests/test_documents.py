@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from maam.reproduce import report, settings
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -37,3 +39,23 @@ def test_every_environment_variable_is_in_the_table():
     documented = set(re.findall(r"^\| `(MAAM_[A-Z_]+)`", (ROOT / "docs/design.md").read_text(), flags=re.MULTILINE))
     environment = {name for name in used - macros if not re.match(r"MAAM_(AOT|EXPORT|KERNEL|ISA|X86)$", name)}
     assert environment == documented
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory) -> str:
+    """The report as the committed results give it."""
+    folder = tmp_path_factory.mktemp("report")
+    report.write(ROOT / "results", folder, settings.load_runs())
+    return (folder / "report.md").read_text()
+
+
+def test_the_committed_report_is_that_of_the_committed_results(rebuilt):
+    assert rebuilt == (ROOT / "results/report.md").read_text()
+
+
+def test_the_readme_shows_the_rows_of_the_report(rebuilt):
+    readme = (ROOT / "README.md").read_text()
+    section = re.search(r"\n## The paper's numbers\n(.*?)\n## ", readme, flags=re.DOTALL)[1]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert sum("---" in row for row in rows) == 2  # the two tables
+    assert set(rows) <= set(rebuilt.splitlines())
