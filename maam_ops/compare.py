@@ -34,7 +34,7 @@ class Difference:
         passed: shape and dtype agree, NaN and infinities stand in the same places, and max_relative is allowed.
         problem: what was wrong other than the size of the error, or "".
         sensitivity: measured only where max_relative is more than the dtype's tolerance: how far, relative likewise,
-            the reference's own tensor moves when the last place of its inputs does. A ReLU close to 0 or a max-pool
+            the reference's own tensor moves when its inputs do by a few last places. A ReLU close to 0 or a max-pool
             close to a tie decides otherwise then, and neither answer is wrong.
     """
 
@@ -73,7 +73,7 @@ class Report:
         for d in self.differences:
             verdict = "ok" if d.passed else f"FAIL {d.problem}".rstrip()
             if d.sensitivity is not None:
-                verdict += f" (the last place of the inputs moves the reference by {d.sensitivity:.1e})"
+                verdict += f" (rounding moves the reference by {d.sensitivity:.1e})"
             errors = f"{d.max_abs:9.2e}  {d.max_relative:9.2e}  {d.max_ulp:8.1f}"
             lines.append(f"  {d.name:<{width}}  {d.dtype:<8}  {errors}  {verdict}")
         lines.append("  passed" if self.passed else "  FAILED")
