@@ -70,14 +70,14 @@ def _against_torch(figures: Figures) -> tuple[str, str]:
     saved = {name: 1 - seconds[name] / seconds["PyTorch"] for name in ("all", "unfused")}
     listed = ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in seconds.items())
     return (
-        f"a step takes {saved['all']:+.0%} less than PyTorch's fused, {saved['unfused']:+.0%} less unfused ({listed})",
+        f"a step takes {_change(saved['all'])} than PyTorch's fused, {_change(saved['unfused'])} unfused ({listed})",
         _says(saved["all"] >= 0.30),
     )
 
 
 def _against_unfused(figures: Figures) -> tuple[str, str]:
     saved = 1 - 1 / figures.ratios["step"]["all"]
-    return f"a step takes {saved:+.0%} less ({_times(figures, 'step', ('unfused', 'all'))})", _says(saved >= 0.30)
+    return f"a step takes {_change(saved)} ({_times(figures, 'step', ('unfused', 'all'))})", _says(saved >= 0.30)
 
 
 def _modes(figures: Figures) -> tuple[str, str]:
@@ -114,6 +114,10 @@ def _multi_scale(figures: Figures) -> tuple[str, str]:
         f"({_times(figures, 'step, multi-scale')})",
         _says(factor < 1.1),
     )
+
+
+def _change(saved: float) -> str:
+    return f"{abs(saved):.0%} {'less' if saved >= 0 else 'more'} time"
 
 
 def _times(figures: Figures, race: str, names: tuple[str, ...] | None = None) -> str:
