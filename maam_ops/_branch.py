@@ -28,14 +28,16 @@ def kinds_of(branch: nn.Cell) -> str:
     return f"a {type(branch).__name__}{f' of {inside}' if inside else ''}"
 
 
+def keeps_size(conv: nn.Conv2d) -> bool:
+    """Whether the output of a convolution with stride 1 and an odd, square kernel is as large as its input."""
+    padding = conv.padding if isinstance(conv.padding, tuple) else (conv.padding,)
+    return conv.pad_mode == "same" or set(padding) == {conv.kernel_size[0] // 2}
+
+
 def why_not_conv(
     conv: nn.Conv2d, bn: nn.BatchNorm2d, channels: int, kernels: Sequence[int] = KERNEL_SIZES
 ) -> str | None:
     """Why a convolution and its normalisation are not covered, or None where they are."""
-    kernel = conv.kernel_size[0]
-    keeps_size = conv.pad_mode == "same" or (
-        conv.pad_mode == "pad" and conv.padding in (kernel // 2, (kernel // 2,) * 4)
-    )
     *some, last = map(str, kernels)
     return _first_wrong(
         (
@@ -45,7 +47,7 @@ def why_not_conv(
             ("dilation", conv.dilation, conv.dilation == (1, 1), "1"),
             ("group", conv.group, conv.group == 1, "1"),
             ("has_bias", conv.has_bias, not conv.has_bias, "False"),
-            ("pad_mode and padding", (conv.pad_mode, conv.padding), keeps_size or kernel == 1, "what keeps the size"),
+            ("pad_mode and padding", (conv.pad_mode, conv.padding), keeps_size(conv), "what keeps the size"),
             ("out_channels", conv.out_channels, conv.out_channels == channels, str(channels)),
             ("num_features", bn.num_features, bn.num_features == channels, str(channels)),
             ("use_batch_statistics", bn.use_batch_statistics, bn.use_batch_statistics is None, "None"),

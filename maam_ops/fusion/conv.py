@@ -101,14 +101,12 @@ def _match(tree: Tree, trace: Trace, conv: nn.Conv2d, pattern: str, *, vouched: 
 
 def _require_covered(conv: nn.Conv2d) -> None:
     size = tuple(conv.kernel_size)
-    padding = conv.padding if isinstance(conv.padding, tuple) else (conv.padding,)
-    keeps_size = conv.pad_mode == "same" or set(padding) == {size[0] // 2}
     for what, got, covered, expected in (
         ("kernel_size", size, size in _SIZES, "(1, 1) or (3, 3)"),
         ("stride", tuple(conv.stride), tuple(conv.stride) == (1, 1), "(1, 1)"),
         ("dilation", tuple(conv.dilation), tuple(conv.dilation) == (1, 1), "(1, 1)"),
         ("group", conv.group, conv.group == 1, "1"),
-        ("padding", conv.padding, keeps_size, f"{size[0] // 2}, which keeps the size"),
+        ("padding", conv.padding, _branch.keeps_size(conv), f"{size[0] // 2}, which keeps the size"),
         ("data_format", conv.data_format, conv.data_format == "NCHW", "NCHW"),
     ):
         if not covered:

@@ -291,6 +291,13 @@ def test_other_branches_are_called_as_they_are(pynative, odd, reason):
         net.fused("native")
 
 
+def test_padding_that_enlarges_a_1x1_convolution_is_not_lost(pynative):
+    net = randomised(Net([branch(kernel=1, pad_mode="pad", padding=1) for _ in range(2)]))
+    fused, x = net.fused(), images(2, 3, 8, 8)
+    assert fused.impl == "composition" and net(x).shape[2:] == (5, 5)
+    assert_near(fused(x), net(x))
+
+
 def test_compare_covers_the_cell_and_the_operator(pynative):
     net = randomised(Net([branch(), branch()]))
     report = maam_ops.compare(net.fused(), images(2, 3, 8, 8))
