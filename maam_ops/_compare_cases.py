@@ -32,7 +32,7 @@ _STEPS = 3  # of the optimizer
 
 @dataclass(frozen=True)
 class Draw:
-    """What the cases are made of; the same numbers for the same extents.
+    """What one case is made of; the same numbers whichever cases ran before.
 
     Attributes:
         shape: (B, C, H, W) of a branch.
@@ -86,11 +86,11 @@ class Draw:
         return [self.weight(self.channels, self.shape[1], 1, 1), *self.vectors(self.channels)]
 
 
-def run(op: str, draw: Draw) -> Report:
-    """Compare an operator with its reference on a case of these extents."""
+def run(op: str, shape: tuple[int, ...], branches: int, channels: int, dtype: ms.Type) -> Report:
+    """Compare an operator with its reference on the case of these extents, see :class:`Draw`."""
     if op in _compare_int8.OPERATORS:
-        return compare(*_compare_int8.case(op, draw.shape, draw.branches, draw.channels), grad=False)
-    return _CASES[op](draw)
+        return compare(*_compare_int8.case(op, shape, branches, channels), grad=False)
+    return _CASES[op](Draw(shape, branches, channels, dtype))
 
 
 def _aggregate(draw: Draw) -> Report:

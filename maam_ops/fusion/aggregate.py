@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES
+from maam_ops._rounding import as_double
 from maam_ops.fusion import source
 from maam_ops.fusion.checks import NotFusable, first_line, only_call, only_slot, require_plain, require_sole_owner
 from maam_ops.fusion.report import Refusal
@@ -181,10 +182,10 @@ def _compare(
     tolerance = _TOLERANCE[branches[0].dtype]
     weights = np.exp(alpha - alpha.max())
     weights /= weights.sum()
-    data = [_numpy(branch) for branch in branches]
+    data = [as_double(branch) for branch in branches]
     expected = sum(weight * branch for weight, branch in zip(weights, data, strict=True))
     got = call(*branches)
-    if tuple(got.shape) != expected.shape or not _close(_numpy(got), expected, tolerance):
+    if tuple(got.shape) != expected.shape or not _close(as_double(got), expected, tolerance):
         raise NotFusable(
             f"it computes something else than sum_i softmax(alpha)_i A_i: {_effective(call, branches, weights)}"
         )
@@ -199,7 +200,7 @@ def _compare(
     gradients = differentiate(scalar, positions, [parameter] if weight_gradient else None, tuple(branches))
     branch_gradients = gradients[0] if weight_gradient else gradients
     wrong = [
-        not _close(_numpy(gradient), weight * cotangent, tolerance)
+        not _close(as_double(gradient), weight * cotangent, tolerance)
         for gradient, weight in zip(branch_gradients, weights, strict=True)
     ]
     if weight_gradient:
@@ -207,7 +208,7 @@ def _compare(
         expected_alpha = weights * (inner - (weights * inner).sum())
         # A sum over the whole branch: rounding grows with its length, not with the size of the result.
         scale = np.abs(weights * inner).max() + np.sqrt(cotangent.size)
-        got_alpha = _numpy(gradients[1][0]).reshape(-1)
+        got_alpha = as_double(gradients[1][0]).reshape(-1)
         wrong.append(np.abs(got_alpha - expected_alpha).max() > 10 * tolerance * scale)
     if any(wrong):
         raise NotFusable("its result is the weighted sum but its gradient is not the weighted sum's")
@@ -218,17 +219,13 @@ def _effective(call: Any, branches: list[Tensor], expected: np.ndarray) -> str:
     ones, zeros = ops.ones_like(branches[0]), ops.zeros_like(branches[0])
     factors = []
     for number in range(len(branches)):
-        result = _numpy(call(*(ones if i == number else zeros for i in range(len(branches)))))
+        result = as_double(call(*(ones if i == number else zeros for i in range(len(branches)))))
         factors.append(f"{result.mean():.3g}" if np.ptp(result) < 1e-3 else "not constant")
     return f"the branches get {', '.join(factors)} where softmax gives {', '.join(f'{w:.3g}' for w in expected)}"
 
 
 def _random(rng: np.random.Generator, count: int, shape: tuple[int, ...], dtype: ms.Type) -> list[Tensor]:
     return [Tensor(rng.normal(size=shape).astype(np.float64), dtype) for _ in range(count)]
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return (tensor.astype(ms.float32) if tensor.dtype == ms.bfloat16 else tensor).asnumpy().astype(np.float64)
 
 
 def _close(got: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:

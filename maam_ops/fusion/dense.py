@@ -23,6 +23,11 @@ class DenseMatch:
     dense: Slot
     relu: Slot | None
 
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The places whose work the operator does."""
+        return (self.dense,) if self.relu is None else (self.dense, self.relu)
+
 
 def find(tree: Tree, trace: Trace) -> tuple[list[DenseMatch], list[Refusal]]:
     """Sorts the dense layers that run into matches and refusals.

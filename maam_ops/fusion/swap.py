@@ -71,7 +71,7 @@ def conv_change(match: ConvMatch, order: list[Slot], impl: str) -> Change:
         else:
             fused = FusedReduce.from_cells(conv, bn, impl=impl)
         place = _place_last(fused, [match.conv, match.bn], order)
-        _pass_followers(match)
+        _pass_on(match.relu, match.pool)
         return place, fused
 
     return Change(match.pattern, match.slots, install)
@@ -83,12 +83,10 @@ def dense_change(match: DenseMatch, impl: str) -> Change:
     def install() -> tuple[Slot, nn.Cell]:
         fused = FusedDense.from_cell(match.dense.cell, relu=match.relu is not None, impl=impl)
         _place(match.dense, fused, match.dense.cell)
-        if match.relu is not None:
-            _place(match.relu, Passthrough({}), match.relu.cell)
+        _pass_on(match.relu)
         return match.dense, fused
 
-    slots = (match.dense,) if match.relu is None else (match.dense, match.relu)
-    return Change("dense", slots, install)
+    return Change("dense", match.slots, install)
 
 
 def both_change(
@@ -99,7 +97,7 @@ def both_change(
     def install() -> tuple[Slot, nn.Cell]:
         fused = FusedAggregateReduce.from_cells(aggregate.parameter, reduce.conv.cell, reduce.bn.cell, impl=impl)
         place = _place_last(fused, [aggregate.slot, reduce.conv, reduce.bn], order)
-        _pass_followers(reduce)
+        _pass_on(reduce.relu)
         return place, fused
 
     return Change("aggregate_reduce", (aggregate.slot, *reduce.slots), install, parts)
@@ -117,8 +115,9 @@ def _place_last(fused: nn.Cell, slots: list[Slot], order: list[Slot]) -> Slot:
     return last
 
 
-def _pass_followers(match: ConvMatch) -> None:
-    for slot in (match.relu, match.pool):
+def _pass_on(*slots: Slot | None) -> None:
+    """Empties the places of Cells that the operator before them stands for."""
+    for slot in slots:
         if slot is not None:
             _place(slot, Passthrough({}), slot.cell)
 

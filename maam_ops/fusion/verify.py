@@ -16,7 +16,7 @@ try:
 except ImportError:  # where older releases have it
     from mindspore.common.api import _pynative_executor
 
-from maam_ops._rounding import FACTOR, MOVES, moved
+from maam_ops._rounding import FACTOR, MOVES, as_double, moved
 from maam_ops.fusion.trace import tensors
 
 _FLOATS = (ms.float16, ms.bfloat16, ms.float32, ms.float64)
@@ -148,14 +148,14 @@ def _observe_once(net: nn.Cell, probe: Probe, label: str) -> dict[str, Measured]
     outputs, gradients = _outputs_and_gradients(net, probe.inputs)
     dtype = next((output.dtype for output in outputs if output.dtype in _FLOATS), ms.float32)
     near, far = _TOLERANCE[dtype]
-    measured = {f"output {i} in {label}": Measured(_numpy(output), near) for i, output in enumerate(outputs)}
-    arrays = {name: _numpy(gradient) for name, gradient in gradients.items()}
+    measured = {f"output {i} in {label}": Measured(as_double(output), near) for i, output in enumerate(outputs)}
+    arrays = {name: as_double(gradient) for name, gradient in gradients.items()}
     # A gradient that is zero in theory, as before a normalisation, is rounding noise next to the others.
     least = 1e-2 * max((np.abs(array).max(initial=0.0) for array in arrays.values()), default=0.0)
     measured |= {
         f"gradient of {name} in {label}": Measured(array, far, max(least, 1e-6)) for name, array in arrays.items()
     }
-    statistics = {parameter.name: _numpy(parameter) for parameter in _untrained(net)}
+    statistics = {parameter.name: as_double(parameter) for parameter in _untrained(net)}
     return measured | {f"{name} after {label}": Measured(array, near) for name, array in statistics.items()}
 
 
@@ -204,7 +204,3 @@ def differentiate(function: Callable[..., Tensor], positions: Any, parameters: A
 
 def _untrained(net: nn.Cell) -> list[Parameter]:
     return [parameter for parameter in net.get_parameters() if not parameter.requires_grad]
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return (tensor.astype(ms.float32) if tensor.dtype == ms.bfloat16 else tensor).asnumpy().astype(np.float64)
