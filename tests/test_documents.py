@@ -59,3 +59,11 @@ def test_the_readme_shows_the_rows_of_the_report(rebuilt):
     rows = [line for line in section.splitlines() if line.startswith("|")]
     assert sum("---" in row for row in rows) == 2  # the two tables
     assert set(rows) <= set(rebuilt.splitlines())
+
+
+def test_the_readme_quotes_the_verification():
+    readme, document = (
+        re.search(r"<!-- results -->(.*)<!-- end of results -->", (ROOT / name).read_text(), flags=re.DOTALL)[1]
+        for name in ("README.md", "docs/verification.md")
+    )
+    assert readme == document and "| exactness |" in readme

@@ -2,7 +2,7 @@
 
 Each finished tier is recorded in build/verify.json with the sources it ran on: ``--resume`` goes on after an
 interruption, and tiers that were run one by one (``--only``) add up to one table. ``--write`` puts the table into
-docs/verification.md.
+docs/verification.md and README.md.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from . import compat
 from .sources import ROOT, fingerprint
 
 RECORD = ROOT / "build/verify.json"
-DOCUMENT = ROOT / "docs/verification.md"
+DOCUMENTS = ROOT / "docs/verification.md", ROOT / "README.md"
 COMPATIBILITY = "compatibility"
 # What the results of a tier depend on: of those that run the kernels in a process of their own, no Python package.
-KERNELS = ("csrc", "tests", "CMakeLists.txt")
+KERNELS = ("csrc", "tests/verify", "tests/maam_ops", "tests/conftest.py", "tests/kernels.py", "CMakeLists.txt")
 EVERYTHING = (*KERNELS, "maam_ops", "maam", "setup.py", "pyproject.toml")
 
 
@@ -172,9 +172,10 @@ def described(rows: dict[str, Row]) -> str:
 
 
 def write(rows: dict[str, Row]) -> None:
-    text = DOCUMENT.read_text()
     results = f"<!-- results -->\n{described(rows)}\n\n{table(rows)}\n<!-- end of results -->"
-    DOCUMENT.write_text(re.sub(r"<!-- results -->.*<!-- end of results -->", lambda _: results, text, flags=re.DOTALL))
+    for path in DOCUMENTS:
+        before, rest = path.read_text().split("<!-- results -->")
+        path.write_text(before + results + rest.split("<!-- end of results -->")[1])
 
 
 def main() -> int:
@@ -182,7 +183,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="WORD", default="", help="tiers whose name contains it")
     parser.add_argument("--without", metavar="WORD", help="no tiers whose name contains it")
     parser.add_argument("--resume", action="store_true", help="keep tiers that passed on the same sources")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/verification.md")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/verification.md and README.md")
     arguments = parser.parse_args()
     rows = recorded()
     with tempfile.TemporaryDirectory() as folder:
