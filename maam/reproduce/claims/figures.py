@@ -12,8 +12,11 @@ from ...bench.cases import Case, ModelInference, ModelLosses, ModelLossesHalf
 from ...bench.gate import GateError
 from ...bench.race import Crew, Race, SideFailed
 from ...bench.sides import Side
+from ...bench.statistics import paired
 
-ROUNDS, BLOCK_SECONDS = 5, 0.6
+# A block of plain MindSpore takes 40 ms a batch or 60, by chance (inference, two threads): five rounds were too few to
+# tell an operator's share from that.
+ROUNDS, BLOCK_SECONDS = 11, 0.6
 BATCH = 64
 # What of the module runs fused: a single operator, or all that `impl="native"` puts in.
 FUSIONS = ("aggregate", "reduce", "aggregate_reduce", "all")
@@ -30,6 +33,7 @@ class Figures:
         kernels: executed kernels by "inference" and "step", then by side.
         seconds: median seconds by "inference", "step" ..., then by side.
         ratios: median over the rounds of the seconds of the unfused side over those of each other, by the same names.
+        quartiles: lower and upper quartile of those.
         failed: why something is missing, by the same names.
     """
 
@@ -37,6 +41,7 @@ class Figures:
     kernels: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     ratios: dict[str, dict[str, float]] = field(default_factory=dict)
+    quartiles: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -106,9 +111,10 @@ def _race(figures: Figures, name: str, crew: Crew, case: Case, names: Sequence[s
         race.round(BLOCK_SECONDS)
     short = {side: side.removeprefix("claims: ") for side in names}
     figures.seconds[name] = {short[side]: statistics.median(times[side] for times in race.rounds) for side in names}
-    figures.ratios[name] = {
-        short[side]: statistics.median(times[names[0]] / times[side] for times in race.rounds) for side in names[1:]
-    }
+    figures.ratios[name], figures.quartiles[name] = {}, {}
+    for side in names[1:]:
+        middle, low, high = paired(race.rounds, lambda times, side=side: times[names[0]] / times[side])
+        figures.ratios[name][short[side]], figures.quartiles[name][short[side]] = middle, (low, high)
     if name in ("step", "inference"):
         figures.kernels[name] = {short[side]: int(race.fact(side, "kernels")) for side in names}
 

@@ -97,12 +97,17 @@ def _precision(figures: Figures) -> tuple[str, str]:
 
 
 def _contributions(figures: Figures, race: str) -> tuple[str, str]:
-    ratios = figures.ratios[race]
-    listed = ", ".join(f"{name} alone {ratios[name]:.2f}x" for name in FUSIONS[:-1])
-    slower = [name for name in FUSIONS if ratios[name] < 0.97]
+    ratios, quartiles = figures.ratios[race], figures.quartiles[race]
+    listed = ", ".join(
+        f"{name}{'' if name == 'all' else ' alone'} {ratios[name]:.2f}x ({low:.2f} to {high:.2f})"
+        for name, (low, high) in quartiles.items()
+    )
+    slower = [name for name in FUSIONS if quartiles[name][1] < 1]
+    unclear = [name for name in FUSIONS if quartiles[name][0] <= 1 <= quartiles[name][1]]
+    reasons = ("slower than unfused", slower), ("not told from unfused", unclear)
     return (
-        f"{listed}, all {ratios['all']:.2f}x as fast as unfused",
-        _says(not slower, f"slower than unfused: {', '.join(slower)}"),
+        f"{listed} as fast as unfused, with quartiles",
+        _says(not slower + unclear, "; ".join(f"{what}: {', '.join(names)}" for what, names in reasons if names)),
     )
 
 
