@@ -25,6 +25,7 @@ _CRC_TAG, _CRC_BYTES = b"crc_num", 10
 # Bytes of an element, by MindSpore's name of its type.
 _WIDTHS = {f"{kind}{bits}": bits // 8 for kind in ("Int", "UInt", "Float") for bits in (8, 16, 32, 64)}
 _WIDTHS |= {"BFloat16": 2, "Bool": 1}
+_MAX_DIMS = 32  # of an array in NumPy, which a Tensor with more cannot become
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def _check_sizes(path: Path, checked: bool) -> None:
             continue
         dims = [] if list(tensor.dims) == [0] else list(tensor.dims)
         width = _WIDTHS.get(tensor.tensor_type)
-        if width is None or min(dims, default=0) < 0 or sizes.pop(entry.tag) != math.prod(dims) * width:
+        valid = width is not None and len(dims) <= _MAX_DIMS and min(dims, default=0) >= 0
+        if not valid or sizes.pop(entry.tag) != math.prod(dims) * width:
             kind = f"{tensor.tensor_type or 'nothing'} {tuple(dims)}"
             raise MaamError(
                 f"checkpoint {path}: damaged (the bytes of {entry.tag!r} are not a {kind}); use another copy"

@@ -8,6 +8,7 @@ namespace MAAM_ISA {
 namespace maam_module {
 
 constexpr int kInputTaps = kRegisters == 32 ? 4 : 2;  // by the four pixels of a pooled one, in registers at a time
+static_assert(kMaxInputTaps % kInputTaps == 0);
 
 template <class T>
 static void StageImage(const MaamPlan& plan, const InputLayout& layout, int64_t kernel, int64_t image, float* staged) {
@@ -69,7 +70,7 @@ static void AddBranchGradient(const MaamPlan& plan, const InputOperands& from, i
   const MaamInference& p = plan.p;
   const int64_t pixels = plan.pooled_height * plan.pooled_width;
   const int64_t taps = plan.branch[k].taps;
-  const int64_t row = RoundUp(taps, kTapBlock);
+  const int64_t row = InputRow(taps);
   for (int64_t v = 0; v < plan.VectorsOf(plan.pooled_height); ++v) {
     for (int64_t c = 0; c < p.channels; ++c) {
       const int64_t at = (image * p.channels + c) * pixels;

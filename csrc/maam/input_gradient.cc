@@ -37,7 +37,7 @@ class InputTerms {
                  std::vector<double>* constant) {
     const BranchMoments moments(p, p.moments, k);
     const int64_t taps = moments.Taps();
-    const int64_t row = RoundUp(taps, kTapBlock);
+    const int64_t row = InputRow(taps);
     weight_[k].resize(p.channels * row);
     for (int64_t c = 0; c < p.channels; ++c) {
       const float* w = p.branch[k].weight + c * taps;

@@ -65,13 +65,17 @@ struct SumsLayout {
   }
 };
 
+// A channel's row of InputOperands::weight: the kernels read two or four at a time, the last time past the last tap too.
+constexpr int64_t kMaxInputTaps = 4;
+inline int64_t InputRow(int64_t taps) { return RoundUp(taps, kMaxInputTaps); }
+
 // Gradient of one image's X. What the statistics of the batch add is linear in the patches: for every pixel
 // dP = constant + matrix P, which each tap takes back to where it was read; `rest` are the other terms, those of D.
 struct InputOperands {
   int64_t kernel;                     // the largest of any branch
   const float* matrix;                // taps x taps
   const float* constant;              // taps
-  const float* weight[kMaxBranches];  // mix gamma rstd w, channels x (taps, padded to kTapBlock)
+  const float* weight[kMaxBranches];  // mix gamma rstd w, channels x InputRow(taps)
   const float* dg;
   const uint8_t* pixel;
   float* dx;

@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn
+from mindspore.train import checkpoint_pb2
 from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
 from maam import MaamError, checkpoint
@@ -267,6 +268,20 @@ def test_damaged_checkpoint_is_named_wherever_the_damage_is(tmp_path: Path) -> N
         path.write_bytes(content)
         with pytest.raises(MaamError, match=r"checkpoint .*x\.ckpt: damaged"):
             checkpoint.load(path)
+
+
+def test_an_entry_of_more_dimensions_than_arrays_have_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    file = checkpoint_pb2.Checkpoint()
+    entry = file.value.add(tag="a")
+    entry.tensor.tensor_type, entry.tensor.tensor_content = "Float32", bytes(4)
+    entry.tensor.dims.extend([1] * 32)
+    path.write_bytes(file.SerializeToString())
+    assert checkpoint.load(path).parameters["a"].asnumpy().shape == (1,) * 32
+    entry.tensor.dims.append(1)
+    path.write_bytes(file.SerializeToString())
+    with pytest.raises(MaamError, match=r"checkpoint .*x\.ckpt: damaged"):
+        checkpoint.load(path)
 
 
 @pytest.mark.parametrize(

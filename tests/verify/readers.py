@@ -1,7 +1,7 @@
 """Every reader of files as a fuzzing target: bytes in, and either a value or a MaamError out, nothing else.
 
-``python -m tests.verify.readers TARGET --seconds N`` fuzzes one by coverage (needs the extra ``fuzz``: atheris); the
-tests damage valid files at random.
+``python -m tests.verify.readers TARGET --seconds N`` fuzzes one by coverage (needs the extra ``fuzz``: atheris) and
+keeps what it finds in build/fuzz; the tests damage valid files at random.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+
+from .sources import ROOT
 
 RECORDS = 2
 
@@ -193,6 +195,8 @@ def main() -> None:
         valid = reader.valid()
         for data in valid:
             accepts_or_refuses(reader, data)
+    found = ROOT / "build/fuzz"
+    found.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:
         for number, data in enumerate(valid):
             (Path(corpus) / str(number)).write_bytes(data)
@@ -201,6 +205,7 @@ def main() -> None:
             corpus,
             f"-max_total_time={arguments.seconds}",
             "-max_len=16384",
+            f"-artifact_prefix={found}/{arguments.target}-",
             "-print_final_stats=1",
         ]
         atheris.Setup(options, lambda data: accepts_or_refuses(reader, data))
