@@ -19,6 +19,8 @@ from maam_ops._check import check_cross_entropy
 
 OP = "cross_entropy"
 _SYMBOLS = ("CrossEntropy",)
+# What MindSpore lacks on CPU before: zeros and products in bfloat16, which the backward pass takes in PYNATIVE mode.
+_BFLOAT16_GRADIENTS = tuple(int(part) for part in ms.__version__.split(".")[:2]) >= (2, 9)
 
 
 def reference(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, ignore_index: int = -100) -> Tensor:
@@ -61,6 +63,7 @@ def cross_entropy(
 
     Args:
         logits: (B, K); float32, float16, bfloat16 (both computed in float32) or float64. -inf is a class ruled out.
+            MindSpore before 2.9 has bfloat16 cast to float32 before the kernel, and the gradient back.
         labels: (B,), int32 (int64 is cast), 0 to K - 1 or ``ignore_index``.
         label_smoothing: weight s of the uniform distribution, 0 to 1.
         ignore_index: rows with this label count neither in the sum nor in its divisor.
@@ -123,6 +126,8 @@ def _constants(label_smoothing, ignore_index, double):
 def _run_native(logits, labels, label_smoothing, ignore_index):
     smoothing, ignore = _constants(label_smoothing, ignore_index, logits.dtype == ms.float64)
     labels = labels if labels.dtype == ms.int32 else labels.astype(ms.int32)
+    if logits.dtype == ms.bfloat16 and not _BFLOAT16_GRADIENTS:
+        logits = logits.astype(ms.float32)
     return _NATIVE(smoothing, ignore, logits, labels)[0].reshape(())
 
 
