@@ -114,7 +114,9 @@ def test_cell_is_batchnorm2d_to_the_last_statistic(mode, impl):
         (value, gradients), (fused_value, fused_gradients) = (
             train_step(net, scaled, incoming) for net in (plain, fused)
         )
-        np.testing.assert_allclose(fused_value.asnumpy(), value.asnumpy(), rtol=1e-4)
+        # The terms of the sum may cancel.
+        tolerance = 1e-7 * float(np.abs(incoming.asnumpy()).sum())
+        np.testing.assert_allclose(fused_value.asnumpy(), value.asnumpy(), rtol=1e-4, atol=tolerance)
         by_name = {p.name: g for p, g in zip(fused.trainable_params(), fused_gradients[1], strict=True)}
         np.testing.assert_allclose(fused_gradients[0].asnumpy(), gradients[0].asnumpy(), rtol=1e-3, atol=1e-4)
         for parameter, gradient in zip(plain.trainable_params(), gradients[1], strict=True):

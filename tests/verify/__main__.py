@@ -29,8 +29,13 @@ from .sources import ROOT, fingerprint
 RECORD = ROOT / "build/verify.json"
 DOCUMENTS = ROOT / "docs/verification.md", ROOT / "README.md"
 COMPATIBILITY = "compatibility"
-# What the results of a tier depend on: of those that run the kernels in a process of their own, no Python package.
-KERNELS = ("csrc", "tests/verify", "tests/maam_ops", "tests/conftest.py", "tests/kernels.py", "CMakeLists.txt")
+# What the results of a tier depend on: of those that run the kernels in a process of their own, no Python package and
+# no test that goes through MindSpore.
+_TESTS = (path.name for path in (ROOT / "tests/maam_ops").glob("*.py"))
+KERNELS = (
+    *("csrc", "CMakeLists.txt", "tests/verify", "tests/conftest.py", "tests/kernels.py"),
+    *(f"tests/maam_ops/{name}" for name in _TESTS if name.startswith("test_native_") or not name.startswith("test_")),
+)
 EVERYTHING = (*KERNELS, "maam_ops", "maam", "setup.py", "pyproject.toml")
 
 
