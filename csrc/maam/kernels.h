@@ -65,7 +65,7 @@ struct SumsLayout {
   }
 };
 
-// A channel's row of InputOperands::weight: the kernels read two or four at a time, the last time past the last tap too.
+// A channel's row of InputOperands::weight: the kernels read two or four at a time, the last time past the taps too.
 constexpr int64_t kMaxInputTaps = 4;
 inline int64_t InputRow(int64_t taps) { return RoundUp(taps, kMaxInputTaps); }
 
