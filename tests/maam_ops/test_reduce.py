@@ -136,7 +136,6 @@ def test_cell_is_batchnorm2d_to_the_last_statistic(mode, impl):
 @pytest.mark.parametrize("training", [False, True])
 def test_fused_pair_equals_the_two_operators(mode, training):
     branches, _ = operands(count=3)
-    ms.set_seed(0)
     both = maam_ops.FusedAggregateReduce(3, 5, OUT, init=[0.1, 0.2, -0.5], impl="native").set_train(training)
     mix = maam_ops.FusedAgentAggregate.from_parameter(both.alpha, impl="native")
     single = maam_ops.FusedReduce(5, OUT, impl="native").set_train(training)

@@ -36,7 +36,7 @@ KERNELS = (
     *("csrc", "CMakeLists.txt", "tests/verify", "tests/conftest.py", "tests/kernels.py"),
     *(f"tests/maam_ops/{name}" for name in _TESTS if name.startswith("test_native_") or not name.startswith("test_")),
 )
-EVERYTHING = (*KERNELS, "maam_ops", "maam", "setup.py", "pyproject.toml")
+EVERYTHING = ("csrc", "CMakeLists.txt", "tests", "maam_ops", "maam", "setup.py", "pyproject.toml")
 
 
 @dataclass(frozen=True)
