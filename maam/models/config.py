@@ -144,7 +144,7 @@ PRESETS: dict[str, MaamConfig] = {
     "authors": _AUTHORS,
     "deep": _DEEP,
     "2.3m": _DEEP.replace(hidden=64),
-    "best": MaamConfig(num_agents=2, channels=(32, 64, POOL, RESIDUAL, 128, POOL, RESIDUAL), hidden=128),
+    "best": MaamConfig(num_agents=2, channels=(32, 64, POOL, RESIDUAL, 128, POOL, RESIDUAL, POOL, 256), hidden=128),
     # Section 3.3 of the paper: branches at 32x32, 16x16 and 8x8 with kernels of their own.
     "multi-scale": _AUTHORS.replace(kernel_size=(3, 5, 7), pool=(1, 2, 4)),
     "no-attention": _AUTHORS.replace(attention=False),
