@@ -32,8 +32,9 @@ SAME_AT_MOST = 3.0
 class Row:
     """A run beside the paper; scores in per cent, None where there is none.
 
-    `augmented` is the accuracy on test images treated like training images, `best_epoch` the highest test accuracy of
-    all epochs: shown because the paper may mean one of them.
+    `difference` is ours less the paper's; `change` ours less that of the run this one is of, `paper_change` the same of
+    the paper's numbers. `augmented` is the accuracy on test images treated like training images, `best_epoch` the
+    highest test accuracy of all epochs: shown because the paper may mean one of them.
     """
 
     run: Run
@@ -42,6 +43,8 @@ class Row:
     mean: Mapping[str, float]
     spread: Mapping[str, float]
     difference: float | None
+    change: float | None
+    paper_change: float | None
     augmented: float | None
     best_epoch: float | None
     parameters: int | None
@@ -144,13 +147,15 @@ def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Ma
     paper = {name: None if name not in (run.paper or {}) else 100 * run.paper[name] for name in SCORES}
     mean = {name: _mean([100 * result.scores[name] for result in results]) for name in SCORES}
     spread = {name: _spread([100 * result.scores[name] for result in results]) for name in SCORES}
-    base = paper["accuracy"]
-    if run.of and run.group == "variants":
-        base = _mean([100 * result.scores["accuracy"] for result in found.get(run.of, ())])
-    difference = mean["accuracy"] - base if results and base is not None else None
+    bases = [100 * result.scores["accuracy"] for result in found.get(run.of, ())]
+    of = runs.get(run.of)
+    difference = _less(mean["accuracy"], paper["accuracy"])
+    change = _less(mean["accuracy"], _mean(bases))
     epochs = sorted({int(result.summary["epochs"]) for result in results})
-    verdict = _verdict(difference, spread["accuracy"], len(results))
-    of = runs[run.of].title if run.of in runs else ""
+    if run.group == "variants":
+        judged, verdict = change, _verdict(change, max(spread["accuracy"], _spread(bases)), len(results))
+    else:
+        judged, verdict = difference, _verdict(difference, spread["accuracy"], len(results))
     return Row(
         run=run,
         seeds=len(results),
@@ -158,13 +163,16 @@ def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Ma
         mean=mean,
         spread=spread,
         difference=difference,
+        change=change,
+        paper_change=_less(paper["accuracy"], None if of is None or not of.paper else 100 * of.paper["accuracy"]),
         augmented=_mean([100 * result.summary["augmented_test"]["accuracy"] for result in results]),
         best_epoch=_mean([100 * max(row["test_accuracy"] for row in result.epochs) for result in results]),
         parameters=results[0].summary["parameters"] if results else None,
         epochs="" if not epochs else str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
         hours=_mean([result.summary["training_seconds"] / 3600 for result in results]),
         verdict=verdict,
-        sentence=_sentence(run, verdict, difference, len(results), of) + (f" {run.remark}" if run.remark else ""),
+        sentence=_sentence(run, verdict, judged, len(results), of.title if of else "")
+        + (f" {run.remark}" if run.remark else ""),
     )
 
 
@@ -183,6 +191,8 @@ def _sentence(run: Run, verdict: str, difference: float | None, seeds: int, of: 
     if verdict == "none":
         return "Not trained yet."
     ones = "one seed, so the spread is unknown" if seeds == 1 else f"{seeds} seeds"
+    if verdict == "alone" and run.group == "variants":
+        return f"Nothing to compare with, {of or 'what it is a variant of'} is not trained yet ({ones})."
     if verdict == "alone":
         return f"The paper's number is not known to us, or there is none ({ones})."
     points = f"{abs(difference):.1f} points"
@@ -195,6 +205,10 @@ def _sentence(run: Run, verdict: str, difference: float | None, seeds: int, of: 
     if verdict == "higher":
         return f"Not reproduced: {points} above the paper's number ({ones})."
     return f"Not reproduced: {points} below the paper's number ({ones})."
+
+
+def _less(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else value - base
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -217,4 +231,5 @@ def _notes(results: Sequence[Result]) -> list[str]:
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    return f"{machine['cpus']} CPUs of {machine['cpu_model']}, MindSpore {machine['mindspore']}, {machine['system']}"
+    cpus = "1 CPU" if machine["cpus"] == 1 else f"{machine['cpus']} CPUs"
+    return f"{cpus} of {machine['cpu_model']}, MindSpore {machine['mindspore']}, {machine['system']}"

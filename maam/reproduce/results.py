@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,8 @@ def read(results: Path, run: str, seed: int) -> Result | None:
 
 def read_all(results: Path, run: str) -> list[Result]:
     """All finished seeds of a run, in their order."""
-    seeds = sorted(int(path.name.removeprefix("seed")) for path in (results / run).glob("seed[0-9]*"))
+    names = (re.fullmatch(r"seed(\d+)", path.name) for path in (results / run).glob("seed*"))
+    seeds = sorted(int(name[1]) for name in names if name)
     found = (read(results, run, seed) for seed in seeds)
     return [result for result in found if result is not None]
 

@@ -150,6 +150,34 @@ def test_report_stands_alone_and_is_rebuilt_from_results(finished: tuple[Path, P
         assert (tmp_path / "plots" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def set_accuracy(folder: Path, accuracy: float) -> None:
+    summary = json.loads((folder / "result.json").read_text())
+    summary["test"]["accuracy"] = accuracy
+    (folder / "result.json").write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(0.69, "same"), (0.68, "lower")])
+def test_rows_are_compared_with_the_run_they_are_of(
+    ours: float, verdict: str, finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    results = shutil.copytree(finished[0] / "results", tmp_path / "results")
+    for name in ("seed1", "seed0.bak"):
+        shutil.copytree(results / "maam" / "seed0", results / "maam" / name)
+    # The base is 71 ± 1.4: up to 2.8 points below it are what seeds do.
+    for folder, accuracy in (("maam/seed0", 0.70), ("maam/seed1", 0.72), ("mlp/seed0", ours)):
+        set_accuracy(results / folder, accuracy)
+    for group, paper in (("table2", {"accuracy": 0.5}), ("variants", None)):
+        runs = settings.load_runs(write_runs(tmp_path / group, maam=MAAM, mlp={**MLP, "group": group, "paper": paper}))
+        found = {name: read_all(results, name) for name in runs}
+        (base,), (row,) = (report.context(runs, found, None)["groups"][name] for name in ("table1", group))
+        assert base.seeds == 2 and base.change is None
+        assert row.change == pytest.approx(100 * ours - 71)
+        assert row.paper_change == (None if paper is None else pytest.approx(-37.0))
+    assert row.verdict == verdict
+    (row,) = report.context(runs, {**found, "maam": []}, None)["groups"]["variants"]
+    assert row.change is None and row.sentence.startswith("Nothing to compare with, MAAM is not trained yet")
+
+
 def test_a_run_asked_for_by_name_measures_no_claims(
     finished: tuple[Path, Path], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
