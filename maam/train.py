@@ -53,15 +53,18 @@ def make_optimizer(parameters: Iterable[Parameter], config: TrainConfig) -> nn.O
     MindSpore's AdamWeightDecay, which "decoupled" takes, does not correct the bias of young moments: its first steps
     are up to three times as long, so it wants a warm-up.
     """
-    parameters = list(parameters)
-    if config.decay == "decoupled":
-        return nn.AdamWeightDecay(parameters, config.learning_rate, eps=1e-8, weight_decay=config.weight_decay)
     half = config.amp != "O0"
-    options = {"weight_decay": config.weight_decay, "loss_scale": LOSS_SCALE if half else 1.0}
+    options = {"weight_decay": config.weight_decay}
+    if config.decay == "decoupled":
+        plain, fused = nn.AdamWeightDecay, maam_ops.FusedAdamWeightDecay
+        options["eps"] = 1e-8
+    else:
+        plain, fused = nn.Adam, maam_ops.FusedAdam
+        options["loss_scale"] = LOSS_SCALE if half else 1.0
     if config.impl == "reference":
-        return nn.Adam(parameters, config.learning_rate, **options)
-    # Parameters in half precision are nn.Adam's, whatever the net runs.
-    return maam_ops.FusedAdam(parameters, config.learning_rate, impl="auto" if half else config.impl, **options)
+        return plain(list(parameters), config.learning_rate, **options)
+    # Parameters in half precision are MindSpore's, whatever the net runs.
+    return fused(list(parameters), config.learning_rate, impl="auto" if half else config.impl, **options)
 
 
 def make_step(

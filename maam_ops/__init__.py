@@ -11,7 +11,7 @@ from maam_ops import runtime  # noqa: E402
 runtime.tune()
 
 from maam_ops import functional, graph, reference  # noqa: E402
-from maam_ops.adam import FusedAdam  # noqa: E402
+from maam_ops.adam import FusedAdam, FusedAdamWeightDecay  # noqa: E402
 from maam_ops.agent_block import FusedAgentBlock  # noqa: E402
 from maam_ops.aggregate import FusedAgentAggregate  # noqa: E402
 from maam_ops.aggregate_reduce import FusedAggregateReduce  # noqa: E402
@@ -32,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FuseReport",
     "FusedAdam",
+    "FusedAdamWeightDecay",
     "FusedAgentAggregate",
     "FusedAgentBlock",
     "FusedAggregateReduce",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor
+from mindspore import Parameter, Tensor, nn
 
 from maam_ops import (
     _compare_int8,
@@ -149,26 +149,29 @@ def _adam(draw: Draw) -> Report:
 
     start, gradients = random(), [random() for _ in range(_STEPS)]
 
-    def state_after(impl: str) -> tuple[str, list[Parameter]]:
+    def state_after(optimizer_class: type[nn.Optimizer], impl: str) -> tuple[str, list[Parameter]]:
         parameters = [Parameter(Tensor(value.copy()), name=name) for name, value in zip("wb", start, strict=True)]
-        optimizer = adam.FusedAdam(parameters, 1e-2, weight_decay=1e-2, impl=impl)
+        optimizer = optimizer_class(parameters, 1e-2, weight_decay=1e-2, impl=impl)
         for step in gradients:
             optimizer(tuple(Tensor(gradient) for gradient in step))
-        return optimizer.impl, [*parameters, *optimizer.moment1, *optimizer.moment2]
+        return optimizer.impl, [*parameters, *optimizer._moments]
 
+    optimizers = (adam.FusedAdam, adam.FusedAdamWeightDecay)
     states: list[tuple[str, list[Parameter]]] = []
 
     def run_kernels() -> list[Parameter]:
-        states.append(state_after(_select.AUTO))
-        return states[0][1]
+        states.extend(state_after(optimizer, _select.AUTO) for optimizer in optimizers)
+        return states[-1][1]
 
     kernels = kernels_run(run_kernels)
-    impl, got = states[0]
-    _, expected = state_after(_select.REFERENCE)
-    rows = [
-        difference(f"{left.name} after {_STEPS} steps", left, right) for left, right in zip(got, expected, strict=True)
-    ]
-    return Report(adam.OP, impl, kernels, rows)
+    rows = []
+    for optimizer, (_, got) in zip(optimizers, states, strict=True):
+        _, expected = state_after(optimizer, _select.REFERENCE)
+        rows += [
+            difference(f"{left.name} after {_STEPS} steps of {optimizer.__name__}", left, right)
+            for left, right in zip(got, expected, strict=True)
+        ]
+    return Report(adam.OP, states[0][0], kernels, rows)
 
 
 _CASES: dict[str, Callable[[Draw], Report]] = {

@@ -1,14 +1,17 @@
-"""Adam as one operator that updates every parameter of a net in place.
+"""Adam as one operator that updates every parameter of a net in place, with either kind of weight decay.
 
-    g = (gradient + decay w) / loss scale
-    m = beta1 m + (1 - beta1) g
-    v = beta2 v + (1 - beta2) g^2
-    w = w - lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps)
+    FusedAdam                                               FusedAdamWeightDecay
+    g = (gradient + decay w) / loss scale                   g = gradient
+    m = beta1 m + (1 - beta1) g                             m = beta1 m + (1 - beta1) g
+    v = beta2 v + (1 - beta2) g^2                           v = beta2 v + (1 - beta2) g^2
+    w = w - rate m / (sqrt(v) + eps)                        w = w - lr (m / (sqrt(v) + eps) + decay w)
+    rate = lr sqrt(1 - beta2^t) / (1 - beta1^t)
 
 ``nn.Adam`` spends two kernels a parameter on its weight decay, each with a pass over memory, and one on the update;
-here one kernel reads and writes every element once.
+``nn.AdamWeightDecay`` one a parameter, which takes seven times as long as it takes to read and write the numbers once,
+as the kernel here does for all of them.
 
-The operator writes its inputs, as MindSpore's own optimizers do: the parameters are marked as written
+The operators write their inputs, as MindSpore's own optimizers do: the parameters are marked as written
 (``sig_rw.RW_WRITE``) and the operator as one with a side effect on memory, so that in both modes reads before it see
 the old values and reads after it the new ones.
 """
@@ -18,17 +21,68 @@ from __future__ import annotations
 from typing import Any
 
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops import signature as sig
 
 from maam_ops import _native, _select
 
 OP = "adam"
-_SYMBOLS = ("AdamUpdate",)
-_WRITTEN = ("beta1_power", "beta2_power", "global_step")
+_SYMBOLS = ("AdamUpdate", "AdamWeightDecay")
 
 
-class FusedAdam(nn.Adam):
+class _FusedOptimizer:
+    """What both optimizers share; a base beside MindSpore's, which has the parameters, the states and the reference."""
+
+    _moments: tuple[Parameter, ...]
+
+    def _choose(self, impl: str) -> None:
+        self.choice = _select.choose(OP, impl, (sum(parameter.size for parameter in self._parameters),))
+        reason = self._why_not_fused()
+        if self.choice.impl == _select.NATIVE and reason:
+            if _select.is_explicit(impl):
+                name = type(self).__name__
+                raise RuntimeError(f"maam_ops.{name}: impl=native: not available: {reason}. Available: reference")
+            self.choice = _select.Choice(OP, _select.REFERENCE, f"native cannot: {reason}", {_select.NATIVE: reason})
+        self.impl, self.automatic = self.choice.impl, False
+        if self.impl == _select.NATIVE:
+            decays = self.weight_decay if self.is_group else [self.weight_decay] * self.param_length
+            self._decay = Tensor(
+                [decay.asnumpy().item() if on else 0.0 for decay, on in zip(decays, self.decay_flags, strict=True)],
+                ms.float32,
+            )
+
+    def _why_not_fused(self) -> str | None:
+        for asked, what in (
+            (self.is_group_lr, "learning rates by group"),
+            (self.dynamic_weight_decay, "weight decay that changes from step to step"),
+            (self.is_group and any(self.grad_centralization_flags), "centred gradients"),
+            (self.use_parallel, "the parallel optimizer"),
+        ):
+            if asked:
+                return f"{what}: only nn.{type(self).__name__.removeprefix('Fused')} has it"
+        for parameter in self._parameters:
+            if parameter.dtype != ms.float32:
+                return f"parameter {parameter.name} is {parameter.dtype}, the kernel takes float32"
+        return None
+
+    def __call__(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """One step.
+
+        Raises:
+            RuntimeError: in PYNATIVE mode, where a parameter shows part of another tensor, or one transposed: the
+                kernel would get a copy.
+        """
+        if self.impl == _select.NATIVE and ms.get_context("mode") == ms.PYNATIVE_MODE:
+            for parameter in (*self._parameters, *self._moments):
+                if not parameter.is_contiguous():
+                    raise RuntimeError(
+                        f"maam_ops.{type(self).__name__}: params: got {parameter.name} as a view of another tensor, "
+                        f"expected memory of its own; give it {parameter.name}.set_data(value.copy())"
+                    )
+        return super().__call__(gradients)
+
+
+class FusedAdam(_FusedOptimizer, nn.Adam):
     """``nn.Adam`` in one kernel: the same arguments, states, state names and checkpoints, in float32.
 
     What the kernel does not do is done by ``nn.Adam`` itself, and ``choice`` (``maam_ops.explain``) says why: AMSGrad,
@@ -46,58 +100,25 @@ class FusedAdam(nn.Adam):
 
     def __init__(self, params: Any, *args: Any, impl: str = "auto", **kwargs: Any) -> None:
         super().__init__(params, *args, **kwargs)
-        self.choice = _select.choose(OP, impl, (sum(parameter.size for parameter in self._parameters),))
-        reason = self._why_not_fused()
-        if self.choice.impl == _select.NATIVE and reason:
-            if _select.is_explicit(impl):
-                raise RuntimeError(f"maam_ops.FusedAdam: impl=native: not available: {reason}. Available: reference")
-            self.choice = _select.Choice(OP, _select.REFERENCE, f"native cannot: {reason}", {_select.NATIVE: reason})
-        self.impl, self.automatic = self.choice.impl, False
+        self._choose(impl)
         if self.impl == _select.NATIVE:
-            self._prepare()
+            constants = [self.beta1, self.beta2, self.eps, self.reciprocal_scale]
+            self._constants = _floats(*constants, float(self.use_nesterov))
+            self._update = _operator("AdamUpdate", ("beta1_power", "beta2_power"), self.param_length)
+
+    @property
+    def _moments(self) -> tuple[Parameter, ...]:
+        return (*self.moment1, *self.moment2)
 
     def _why_not_fused(self) -> str | None:
         for asked, what in (
             (self.use_amsgrad, "AMSGrad"),
             (self.use_lazy, "the lazy form"),
             (self.use_offload, "the offloaded form"),
-            (self.is_group_lr, "learning rates by group"),
-            (self.dynamic_weight_decay, "weight decay that changes from step to step"),
-            (self.is_group and any(self.grad_centralization_flags), "centred gradients"),
-            (self.use_parallel, "the parallel optimizer"),
         ):
             if asked:
                 return f"{what}: only nn.Adam has it"
-        for parameter in self._parameters:
-            if parameter.dtype != ms.float32:
-                return f"parameter {parameter.name} is {parameter.dtype}, the kernel takes float32"
-        return None
-
-    def _prepare(self) -> None:
-        decays = self.weight_decay if self.is_group else [self.weight_decay] * self.param_length
-        self._decay = Tensor(
-            [float(decay.asnumpy()) if on else 0.0 for decay, on in zip(decays, self.decay_flags, strict=True)],
-            ms.float32,
-        )
-        constants = [self.beta1, self.beta2, self.eps, self.reciprocal_scale]
-        self._constants = Tensor([float(c.asnumpy()) for c in constants] + [float(self.use_nesterov)], ms.float32)
-        self._update = _operator(self.param_length)
-
-    def __call__(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """One step.
-
-        Raises:
-            RuntimeError: in PYNATIVE mode, where a parameter shows part of another tensor, or one transposed: the
-                kernel would get a copy.
-        """
-        if self.impl == _select.NATIVE and ms.get_context("mode") == ms.PYNATIVE_MODE:
-            for parameter in (*self._parameters, *self.moment1, *self.moment2):
-                if not parameter.is_contiguous():
-                    raise RuntimeError(
-                        f"maam_ops.FusedAdam: params: got {parameter.name} as a view of another tensor, expected "
-                        f"memory of its own; give it {parameter.name}.set_data(value.copy())"
-                    )
-        return super().__call__(gradients)
+        return super()._why_not_fused()
 
     def construct(self, gradients):
         if self.impl == "reference":
@@ -116,6 +137,54 @@ class FusedAdam(nn.Adam):
         )
 
 
+class FusedAdamWeightDecay(_FusedOptimizer, nn.AdamWeightDecay):
+    """``nn.AdamWeightDecay`` (decoupled decay) in one kernel: the same arguments, states, state names and checkpoints.
+
+    As MindSpore's, and unlike AdamW elsewhere, it does not correct the bias of young moments: the first steps are up to
+    three times as long, so it wants a warm-up of the learning rate. Gradients are taken as they are, whatever loss they
+    were scaled by. What the kernel does not do is done by ``nn.AdamWeightDecay`` itself, and ``choice``
+    (``maam_ops.explain``) says why: learning rates by group, weight decay that changes from step to step, centred
+    gradients, parameters of another dtype than float32. Gradients must be dense.
+
+    Args:
+        params: as ``nn.AdamWeightDecay``; groups may differ in weight decay.
+        *args, **kwargs: as ``nn.AdamWeightDecay``.
+        impl: "auto", "native" or "reference", which is ``nn.AdamWeightDecay``.
+
+    Raises:
+        RuntimeError: ``impl`` is "native" and the kernel cannot do what was asked for.
+    """
+
+    def __init__(self, params: Any, *args: Any, impl: str = "auto", **kwargs: Any) -> None:
+        super().__init__(params, *args, **kwargs)
+        self._choose(impl)
+        if self.impl == _select.NATIVE:
+            self._constants = _floats(self.beta1, self.beta2, self.eps)
+            self._update = _operator("AdamWeightDecay", (), self.param_length)
+
+    @property
+    def _moments(self) -> tuple[Parameter, ...]:
+        return (*self.moments1, *self.moments2)
+
+    def construct(self, gradients):
+        if self.impl == "reference":
+            return super().construct(gradients)
+        return self._update(
+            self._constants,
+            self._decay,
+            self.get_lr(),
+            self.global_step,
+            *self._parameters,
+            *self.moments1,
+            *self.moments2,
+            *_as_float(gradients),
+        )
+
+
+def _floats(*values: Tensor | float) -> Tensor:
+    return Tensor([value.asnumpy().item() if isinstance(value, Tensor) else value for value in values], ms.float32)
+
+
 def _as_float(gradients):
     wide = ()
     for gradient in gradients:
@@ -123,11 +192,13 @@ def _as_float(gradients):
     return wide
 
 
-def _operator(count: int) -> ops.Custom:
-    """The update of ``count`` parameters."""
-    written = [*_WRITTEN, *(f"{state}{i}" for state in ("value", "moment1_", "moment2_") for i in range(count))]
-    names = ["constants", "decay", "learning_rate", *written, *(f"gradient{i}" for i in range(count))]
-    operator = _native.custom_op("AdamUpdate", names, ["rate"])
+def _operator(symbol: str, powers: tuple[str, ...], count: int) -> ops.Custom:
+    """The update of ``count`` parameters; ``powers`` are states of the optimizer that are written besides."""
+    states = [f"{state}{i}" for state in ("value", "moment1_", "moment2_") for i in range(count)]
+    written = {*powers, "global_step", *states}
+    gradients = [f"gradient{i}" for i in range(count)]
+    names = ["constants", "decay", "learning_rate", *powers, "global_step", *states, *gradients]
+    operator = _native.custom_op(symbol, names, ["rate"])
     write, read = sig.sig_rw.RW_WRITE, sig.sig_rw.RW_READ
     operator.set_signatures(tuple(sig.make_sig(name, write if name in written else read) for name in names))
     operator.add_prim_attr("side_effect_mem", True)

@@ -10,10 +10,6 @@
 namespace maam {
 namespace {
 
-constexpr const char* kOp = "AdamUpdate";
-// constants, decay, learning rate, beta1^t, beta2^t, global step
-constexpr int kFirst = 6;
-
 // Parameter i of the call as the state of a parameter with `size` elements.
 float* State(const AotCall& call, int i, const char* name, int parameter) {
   const std::string text = std::string(name) + " of parameter " + std::to_string(parameter);
@@ -21,38 +17,58 @@ float* State(const AotCall& call, int i, const char* name, int parameter) {
   return static_cast<float*>(call[i].data);
 }
 
-AdamUpdate ProblemOf(const AotCall& call) {
-  const int count = (call.Count() - kFirst - 1) / 4;
-  if (count < 1 || call.Count() != kFirst + 4 * count + 1) {
-    Fail(kOp, "arguments", std::to_string(call.Count()), "6, then as many each of w, m, v and gradients, and a result");
+// The parameters of a call: `first` arguments, the second of which is their decays, then as many each of weights, first
+// and second moments and gradients, then the result.
+std::vector<AdamParameter> ParametersOf(const AotCall& call, const char* op, int first) {
+  const int count = (call.Count() - first - 1) / 4;
+  if (count < 1 || call.Count() != first + 4 * count + 1) {
+    Fail(op, "arguments", std::to_string(call.Count()),
+         std::to_string(first) + ", then as many each of w, m, v and gradients, and a result");
   }
-  call.ExpectSize(0, "constants", 5);
   call.ExpectSize(1, "decay", count);
-  for (int i = 2; i < kFirst; ++i) call.ExpectSize(i, "parameter " + std::to_string(i), 1);
-  for (int i = 0; i < kFirst - 1; ++i) call.ExpectDType(i, "parameter " + std::to_string(i), DType::kFloat32);
-  call.ExpectDType(kFirst - 1, "global step", DType::kInt32);
-  const float* constants = static_cast<const float*>(call[0].data);
-  AdamUpdate p;
-  p.beta1 = constants[0];
-  p.beta2 = constants[1];
-  p.eps = constants[2];
-  p.scale = constants[3];
-  p.nesterov = constants[4] != 0;
+  for (int i = 2; i < first; ++i) call.ExpectSize(i, "parameter " + std::to_string(i), 1);
+  for (int i = 0; i < first - 1; ++i) call.ExpectDType(i, "parameter " + std::to_string(i), DType::kFloat32);
+  call.ExpectDType(first - 1, "global step", DType::kInt32);
+  std::vector<AdamParameter> parameters;
   for (int i = 0; i < count; ++i) {
     const std::string of = " of parameter " + std::to_string(i);
     AdamParameter t;
-    t.size = call[kFirst + i].Size();
+    t.size = call[first + i].Size();
     t.decay = static_cast<const float*>(call[1].data)[i];
-    t.weight = State(call, kFirst + i, "value", i);
-    t.m = State(call, kFirst + count + i, "first moment", i);
-    t.v = State(call, kFirst + 2 * count + i, "second moment", i);
-    t.gradient = State(call, kFirst + 3 * count + i, "gradient", i);
-    call.ExpectSize(kFirst + count + i, "first moment" + of, t.size);
-    call.ExpectSize(kFirst + 2 * count + i, "second moment" + of, t.size);
-    call.ExpectSize(kFirst + 3 * count + i, "gradient" + of, t.size);
-    p.parameters.push_back(t);
+    t.weight = State(call, first + i, "value", i);
+    t.m = State(call, first + count + i, "first moment", i);
+    t.v = State(call, first + 2 * count + i, "second moment", i);
+    t.gradient = State(call, first + 3 * count + i, "gradient", i);
+    call.ExpectSize(first + count + i, "first moment" + of, t.size);
+    call.ExpectSize(first + 2 * count + i, "second moment" + of, t.size);
+    call.ExpectSize(first + 3 * count + i, "gradient" + of, t.size);
+    parameters.push_back(t);
   }
-  return p;
+  return parameters;
+}
+
+// The first constants, in their order, of both operators.
+void SetBetas(const AotCall& call, AdamUpdate* p) {
+  const float* constants = static_cast<const float*>(call[0].data);
+  p->beta1 = constants[0];
+  p->beta2 = constants[1];
+  p->eps = constants[2];
+}
+
+float* Scalar(const AotCall& call, int i) { return static_cast<float*>(call[i].data); }
+
+// Counts the step, runs the update, and returns its rate.
+void Run(const AotCall& call, const char* op, int step, const AdamUpdate& p) {
+  ++*static_cast<int32_t*>(call[step].data);
+  const Tensor& rate = call[call.Count() - 1];
+  *static_cast<float*>(rate.data) = p.rate;
+  int64_t bytes = 0;
+  for (const AdamParameter& t : p.parameters) bytes += 7 * t.size * int64_t{sizeof(float)};
+  {
+    Trace trace("adam_update", AdamUpdateIsa(), rate, bytes);
+    RunAdamUpdate(p);
+  }
+  CheckFinite(op, "rate", rate);
 }
 
 }  // namespace
@@ -61,23 +77,35 @@ AdamUpdate ProblemOf(const AotCall& call) {
 // constants (beta1, beta2, eps, gradient scale, Nesterov 0 or 1), decay of each parameter, learning rate, and then,
 // overwritten: beta1^t, beta2^t, global step, every w, every m, every v; gradients -> the rate of this step
 MAAM_AOT_WITH_INTEGERS(AdamUpdate) {
-  maam::AdamUpdate p = maam::ProblemOf(call);
-  float* power1 = static_cast<float*>(call[3].data);
-  float* power2 = static_cast<float*>(call[4].data);
+  constexpr const char* kOp = "AdamUpdate";
+  maam::AdamUpdate p;
+  p.parameters = maam::ParametersOf(call, kOp, 6);
+  call.ExpectSize(0, "constants", 5);
+  maam::SetBetas(call, &p);
+  p.scale = maam::Scalar(call, 0)[3];
+  p.rule = maam::Scalar(call, 0)[4] != 0 ? maam::AdamRule::kNesterov : maam::AdamRule::kPlain;
+  float* power1 = maam::Scalar(call, 3);
+  float* power2 = maam::Scalar(call, 4);
   *power1 *= p.beta1;
   *power2 *= p.beta2;
-  ++*static_cast<int32_t*>(call[5].data);
-  p.rate = *static_cast<const float*>(call[2].data) * std::sqrt(1 - *power2) / (1 - *power1);
-  const maam::Tensor& rate = call[call.Count() - 1];
-  *static_cast<float*>(rate.data) = p.rate;
-  int64_t bytes = 0;
-  for (const maam::AdamParameter& t : p.parameters) bytes += 7 * t.size * int64_t{sizeof(float)};
-  {
-    maam::Trace trace("adam_update", maam::AdamUpdateIsa(), rate, bytes);
-    maam::RunAdamUpdate(p);
-  }
-  maam::CheckFinite("AdamUpdate", "rate", rate);
+  p.rate = *maam::Scalar(call, 2) * std::sqrt(1 - *power2) / (1 - *power1);
+  maam::Run(call, kOp, 5, p);
+}
+
+// constants (beta1, beta2, eps), decay of each parameter, learning rate, and then, overwritten: global step, every w,
+// every m, every v; gradients -> the rate of this step
+MAAM_AOT_WITH_INTEGERS(AdamWeightDecay) {
+  constexpr const char* kOp = "AdamWeightDecay";
+  maam::AdamUpdate p;
+  p.parameters = maam::ParametersOf(call, kOp, 4);
+  call.ExpectSize(0, "constants", 3);
+  maam::SetBetas(call, &p);
+  p.rule = maam::AdamRule::kDecoupled;
+  p.rate = *maam::Scalar(call, 2);
+  maam::Run(call, kOp, 3, p);
 }
 
 MAAM_EXPORT maam::Shape AdamUpdateInferShape(int*, int64_t**, void*) { return {1}; }
 MAAM_EXPORT maam::TypeId AdamUpdateInferType(std::vector<maam::TypeId> types, void*) { return types[0]; }
+MAAM_EXPORT maam::Shape AdamWeightDecayInferShape(int*, int64_t**, void*) { return {1}; }
+MAAM_EXPORT maam::TypeId AdamWeightDecayInferType(std::vector<maam::TypeId> types, void*) { return types[0]; }

@@ -28,16 +28,21 @@ struct Constants {
   V rate, beta1, rest1, rest2, eps, scale, decay;
 };
 
-template <bool kNesterov>
+template <AdamRule kRule>
 MAAM_INLINE void Step(const Constants& c, V gradient, State* s) {
-  const V g = Mul(Fma(c.decay, s->weight, gradient), c.scale);
+  const V g = kRule == AdamRule::kDecoupled ? gradient : Mul(Fma(c.decay, s->weight, gradient), c.scale);
   s->m = Fma(c.rest1, Sub(g, s->m), s->m);
   s->v = Fma(c.rest2, Sub(Mul(g, g), s->v), s->v);
-  const V direction = kNesterov ? Fma(c.rest1, g, Mul(c.beta1, s->m)) : s->m;
-  s->weight = Sub(s->weight, Div(Mul(c.rate, direction), Add(Sqrt(s->v), c.eps)));
+  const V size = Add(Sqrt(s->v), c.eps);
+  if constexpr (kRule == AdamRule::kDecoupled) {
+    s->weight = Sub(s->weight, Mul(c.rate, Fma(c.decay, s->weight, Div(s->m, size))));
+    return;
+  }
+  const V direction = kRule == AdamRule::kNesterov ? Fma(c.rest1, g, Mul(c.beta1, s->m)) : s->m;
+  s->weight = Sub(s->weight, Div(Mul(c.rate, direction), size));
 }
 
-template <bool kNesterov>
+template <AdamRule kRule>
 static void Update(const AdamUpdate& p, const AdamParameter& t, int64_t begin, int64_t end) {
   const Constants c(p, t.decay);
   int64_t i = begin;
@@ -47,14 +52,14 @@ static void Update(const AdamUpdate& p, const AdamParameter& t, int64_t begin, i
     __builtin_prefetch(t.v + i + kAhead);
     __builtin_prefetch(t.gradient + i + kAhead);
     State s{Load(t.weight + i), Load(t.m + i), Load(t.v + i)};
-    Step<kNesterov>(c, Load(t.gradient + i), &s);
+    Step<kRule>(c, Load(t.gradient + i), &s);
     Store(t.weight + i, s.weight);
     Store(t.m + i, s.m);
     Store(t.v + i, s.v);
   }
   if (const int64_t n = end - i; n > 0) {
     State s{LoadFirst(t.weight + i, n), LoadFirst(t.m + i, n), LoadFirst(t.v + i, n)};
-    Step<kNesterov>(c, LoadFirst(t.gradient + i, n), &s);
+    Step<kRule>(c, LoadFirst(t.gradient + i, n), &s);
     StoreFirst(t.weight + i, s.weight, n);
     StoreFirst(t.m + i, s.m, n);
     StoreFirst(t.v + i, s.v, n);
@@ -66,7 +71,14 @@ static void Update(const AdamUpdate& p, const AdamParameter& t, int64_t begin, i
 
 void MAAM_VARIANT(adam_update)(const AdamUpdate& p, const AdamParameter& parameter, int64_t begin, int64_t end) {
   using namespace MAAM_ISA::adam;
-  p.nesterov ? Update<true>(p, parameter, begin, end) : Update<false>(p, parameter, begin, end);
+  switch (p.rule) {
+    case AdamRule::kPlain:
+      return Update<AdamRule::kPlain>(p, parameter, begin, end);
+    case AdamRule::kNesterov:
+      return Update<AdamRule::kNesterov>(p, parameter, begin, end);
+    case AdamRule::kDecoupled:
+      return Update<AdamRule::kDecoupled>(p, parameter, begin, end);
+  }
 }
 
 }  // namespace maam

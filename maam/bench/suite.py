@@ -199,6 +199,23 @@ def _dense() -> list[Benchmark]:
     return benchmarks
 
 
+def _optimizer() -> list[Benchmark]:
+    return [
+        Benchmark(
+            f"optimizer {decay}",
+            "optimizer",
+            cases.OptimizerStep(decay),
+            (
+                SpeedUp(
+                    f"{decay} decay, faster than MindSpore's", goal, slow="reference operator", fast="native operator"
+                ),
+            ),
+            "native operator",
+        )
+        for decay, goal in (("l2", 1.5), ("decoupled", 3.0))
+    ]
+
+
 def _model() -> list[Benchmark]:
     fused, unfused = "fused model", "unfused model"
     benchmarks = []
@@ -299,6 +316,7 @@ SUITE: tuple[Benchmark, ...] = (
     *_reduce(),
     *_aggregate_reduce(),
     *_dense(),
+    *_optimizer(),
     *_model(),
     *_deep_model(),
     *_int8_model(),

@@ -60,6 +60,8 @@ def test_real_sides_pass_their_gates():
             (cases.AggregateBackward(2, 32, 3, 4), kernel_sides),
             (cases.AggregateReduceInference(2, 32, 64, 4), [*kernel_sides, "two kernels", "fma"]),
             (cases.AggregateReduceTraining(2, 6, 5, 3), ["fused", "unfused"]),
+            (cases.OptimizerStep("l2", 1003), ["native operator", "reference operator"]),
+            (cases.OptimizerStep("decoupled", 1003), ["native operator", "reference operator"]),
         ):
             race = Race(crew, case, sides)
             times = race.round(0.001)

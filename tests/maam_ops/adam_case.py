@@ -7,17 +7,18 @@ import numpy as np
 from .native import EPSILON, Array, assert_close, launch
 
 BETA1, BETA2, EPS, RATE = 0.9, 0.999, 1e-8, 1e-2
+RULES = ("plain", "nesterov", "decoupled")
 
 
 class AdamCase:
-    """Parameters of these sizes and their gradients, the same at each step."""
+    """Parameters of these sizes and their gradients, the same at each step; a decoupled rule knows no scale."""
 
     constants = (BETA1, BETA2, EPS)
     rate = RATE
 
-    def __init__(self, *sizes, nesterov=False, scale=1.0, offset=0, seed=0):
+    def __init__(self, *sizes, rule="plain", scale=1.0, offset=0, seed=0):
         self.rng = np.random.default_rng([seed, *sizes])
-        self.nesterov, self.scale = nesterov, scale
+        self.rule, self.scale = rule, 1.0 if rule == "decoupled" else scale
         self.decay = [0.1 * (i % 3) for i in range(len(sizes))]
         self.weights = [Array(self.rng.standard_normal(n), "float32", offset) for n in sizes]
         self.m = [Array(np.zeros(n), "float32", offset) for n in sizes]
@@ -27,12 +28,16 @@ class AdamCase:
         self.step = Array([0], "int32")
 
     def run(self):
-        constants = Array([*self.constants, self.scale, self.nesterov], "float32")
-        read = [constants, Array(self.decay, "float32"), Array([self.rate], "float32")]
-        written = [*self.powers, self.step, *self.weights, *self.m, *self.v]
+        if self.rule == "decoupled":
+            symbol, constants, powers = "AdamWeightDecay", self.constants, []
+        else:
+            constants = [*self.constants, self.scale, self.rule == "nesterov"]
+            symbol, powers = "AdamUpdate", self.powers
+        read = [Array(constants, "float32"), Array(self.decay, "float32"), Array([self.rate], "float32")]
+        written = [*powers, self.step, *self.weights, *self.m, *self.v]
         for array in written:
             array.updated = True
-        launch("AdamUpdate", [*read, *written, *self.gradients], [Array.poisoned((1,), "float32")])
+        launch(symbol, [*read, *written, *self.gradients], [Array.poisoned((1,), "float32")])
 
     def state(self):
         return [a.values.copy() for a in (*self.weights, *self.m, *self.v)]
@@ -63,14 +68,20 @@ def truth(case, weights, m, v, steps):
     beta1, beta2, eps, rate = (float(np.float32(c)) for c in (*case.constants, case.rate))
     for t in range(1, steps + 1):
         for i, gradient in enumerate(case.gradients):
-            decayed = float(np.float32(case.decay[i])) * weights[i]
+            decay = float(np.float32(case.decay[i])) * weights[i]
+            decayed = 0 * decay if case.rule == "decoupled" else decay
             g = (gradient.values + decayed) * case.scale
             cancelled = (np.abs(gradient.values) + np.abs(decayed)) * case.scale / np.maximum(np.abs(g), 1e-30)
             m[i] = beta1 * m[i] + (1 - beta1) * g
             v[i] = beta2 * v[i] + (1 - beta2) * g * g
-            direction = beta1 * m[i] + (1 - beta1) * g if case.nesterov else m[i]
-            corrected = rate * np.sqrt(1 - beta2**t) / (1 - beta1**t)
-            step = corrected * direction / (np.sqrt(v[i]) + eps)
+            direction = beta1 * m[i] + (1 - beta1) * g if case.rule == "nesterov" else m[i]
+            direction = direction / (np.sqrt(v[i]) + eps)
+            if case.rule == "decoupled":
+                step = rate * (direction + decay)
+                rounded = 16 * EPSILON["float32"] * rate * (np.abs(direction) + np.abs(decay))
+            else:
+                step = rate * np.sqrt(1 - beta2**t) / (1 - beta1**t) * direction
+                rounded = np.abs(step) * (1e-4 + 8 * EPSILON["float32"] * cancelled)
             weights[i] = weights[i] - step
-            doubt[i] = doubt[i] + np.abs(step) * (1e-4 + 8 * EPSILON["float32"] * cancelled)
+            doubt[i] = doubt[i] + rounded
     return [*weights, *m, *v, *doubt]

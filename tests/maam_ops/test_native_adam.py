@@ -4,29 +4,31 @@ import numpy as np
 import pytest
 
 from . import native
-from .adam_case import BETA1, BETA2, AdamCase
+from .adam_case import BETA1, BETA2, RULES, AdamCase
 from .native import Array, capped
 
 ISAS = native.isas("adam_update")
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("sizes", [(1,), (3, 4, 5, 7, 8, 9, 15, 16, 17), (0, 70_000, 1, 65_536, 130_001)], ids=str)
-def test_steps(isa, nesterov, sizes):
-    case = AdamCase(*sizes, nesterov=nesterov, scale=0.5, offset=len(sizes) % 4)
+def test_steps(isa, rule, sizes):
+    case = AdamCase(*sizes, rule=rule, scale=0.5, offset=len(sizes) % 4)
     with capped(isa):
         case.check(steps=3)
     assert case.step.data[0] == 3
-    np.testing.assert_allclose([p.values[0] for p in case.powers], [BETA1**3, BETA2**3], rtol=1e-6)
+    powers = [1, 1] if rule == "decoupled" else [BETA1**3, BETA2**3]
+    np.testing.assert_allclose([p.values[0] for p in case.powers], powers, rtol=1e-6)
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_same_bits_for_any_number_of_threads(isa):
+@pytest.mark.parametrize("rule", RULES)
+def test_same_bits_for_any_number_of_threads(isa, rule):
     seen = set()
     with capped(isa):
         for n in (1, 2, 16):
-            case = AdamCase(200_001, 3, 70_000)
+            case = AdamCase(200_001, 3, 70_000, rule=rule)
             with native.threads(n):
                 case.run()
             seen.add(tuple(value.tobytes() for value in case.state()))
@@ -48,9 +50,13 @@ def test_same_bits_for_any_number_of_threads(isa):
         (lambda c: c.decay.pop(), r"decay: got shape 1, expected 2 elements"),
     ],
 )
-def test_bad_arguments_are_named(change, message):
-    case = AdamCase(3, 4)
+@pytest.mark.parametrize("rule", RULES)
+def test_bad_arguments_are_named(change, message, rule):
+    case = AdamCase(3, 4, rule=rule)
     change(case)
+    if rule == "decoupled":
+        message = message.replace("got 14, expected 6", "got 12, expected 4")
     with pytest.raises(ValueError, match=message):
         case.run()
     np.testing.assert_array_equal(case.powers[0].values, 1)
+    assert case.step.data[0] == 0

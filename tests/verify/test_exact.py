@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernels import needs_this_process
 from tests.maam_ops import native
-from tests.maam_ops.adam_case import AdamCase
+from tests.maam_ops.adam_case import RULES, AdamCase
 from tests.maam_ops.aggregate_case import AggregateCase
 from tests.maam_ops.cross_entropy_case import CrossEntropyCase
 from tests.maam_ops.dense_case import DenseCase, DenseGradientCase
@@ -239,11 +239,14 @@ def test_cross_entropy(dtype, isa, equal, smoothing):
 
 
 @variants("adam")
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_adam(dtype, isa, nesterov):
-    """beta1 = 1/2, beta2 = 3/4, eps = 0: the first step is the learning rate times the sign of the gradient."""
-    case = AdamCase(1001, 3, nesterov=nesterov, offset=1)
-    case.constants, case.rate, case.decay = (0.5, 0.75, 0), 2.0**-4, [0, 0]
+@pytest.mark.parametrize("rule", RULES)
+def test_adam(dtype, isa, rule):
+    """beta1 = 1/2, beta2 = 3/4, eps = 0: the first step is the learning rate times the sign of the gradient.
+
+    With Nesterov's momentum one and a half times that; decoupled decay adds its share.
+    """
+    case = AdamCase(1001, 3, rule=rule, offset=1)
+    case.constants, case.rate, case.decay = (0.5, 0.75, 0), 2.0**-4, [0.5, 0] if rule == "decoupled" else [0, 0]
     case.gradients = [Array((rng := np.random.default_rng(n)).integers(1, 9, n) * rng.choice([-1, 1], n), dtype)
                       for n in (1001, 3)]  # fmt: skip
     case.weights = [Array(whole(np.random.default_rng(n), n), dtype, 1) for n in (1001, 3)]
@@ -254,7 +257,9 @@ def test_adam(dtype, isa, nesterov):
         g = gradient.values
         assert_exact(case.m[i], g / 2, "m")
         assert_exact(case.v[i], g * g / 4, "v")
-        assert_exact(case.weights[i], before[i] - 2.0**-4 * np.sign(g) * (1.5 if nesterov else 1), "weight")
+        times = {"plain": 1, "nesterov": 1.5, "decoupled": 1}[rule]
+        step = times * np.sign(g) + (case.decay[i] * before[i] if rule == "decoupled" else 0)
+        assert_exact(case.weights[i], before[i] - 2.0**-4 * step, "weight")
 
 
 @variants("maam_training")

@@ -181,6 +181,12 @@ def one_per_cent_too_far(launch, inputs, outputs):
     inputs[2].data[...] = 1e-2
 
 
+@planted("AdamWeightDecay")
+def decay_forgotten(launch, inputs, outputs):
+    inputs[1].data[...] = 0
+    launch()
+
+
 FAULTS = {
     transposed_weights: lambda: ReduceCase((2, 12, 49), 12),
     tail_off_by_one: lambda: AggregateCase(1237, 3, "float32"),
@@ -204,6 +210,7 @@ FAULTS = {
     ignored_rows_counted: lambda: CrossEntropyCase(20, 10, ignored=[1, 4]),
     stale_powers_of_beta: lambda: AdamCase(100, 3),
     one_per_cent_too_far: lambda: AdamCase(100, 3),
+    decay_forgotten: lambda: AdamCase(100, 3, rule="decoupled"),
 }
 
 

@@ -34,12 +34,14 @@ class _Gradients(nn.Cell):
         return self.gradient(self.net)(*inputs)
 
 
-def prepare(case: cases.Operator, inputs: Arrays, *, impl: str) -> Prepared:
+def prepare(case: cases.Operator | cases.OptimizerStep, inputs: Arrays, *, impl: str) -> Prepared:
     """The Cell at the case's sizes, from the same parameters on every side."""
     mindspore.configure()
     arguments = [Tensor(array) for array in inputs.values()]
+    if isinstance(case, cases.OptimizerStep):
+        return _updates(_OPTIMIZERS[case.decay], impl, arguments)
     if case.op == "adam":
-        return _updates(impl, arguments)
+        return _updates(_OPTIMIZERS["l2"], impl, arguments)
     net = _CELLS[case.op](impl)
     parameters = list(net.get_parameters())
     for parameter in parameters:
@@ -72,9 +74,11 @@ def _comparable(results: Arrays) -> Arrays:
     }
 
 
-def _updates(impl: str, arguments: list[Tensor]) -> Prepared:
+def _updates(optimizer_class: type[nn.Optimizer], impl: str, arguments: list[Tensor]) -> Prepared:
     value = Parameter(arguments[0].copy(), name="value")
-    optimizer = maam_ops.FusedAdam([value], 1e-3, weight_decay=1e-4, impl=impl)
+    step = cases.OptimizerStep
+    options = {"beta1": step.BETAS[0], "beta2": step.BETAS[1], "eps": step.EPS, "weight_decay": step.WEIGHT_DECAY}
+    optimizer = optimizer_class([value], step.LEARNING_RATE, impl=impl, **options)
 
     def run() -> Arrays:
         optimizer((arguments[1],))
@@ -106,6 +110,7 @@ def _branch_of_deep(impl: str) -> nn.Cell:
     return block if impl == "reference" else FusedAgentBlock(block, impl=impl)
 
 
+_OPTIMIZERS: dict[str, type[nn.Optimizer]] = {"l2": maam_ops.FusedAdam, "decoupled": maam_ops.FusedAdamWeightDecay}
 _CELLS: dict[str, Callable[[str], nn.Cell]] = {
     "agent_aggregate": lambda impl: maam_ops.FusedAgentAggregate(3, impl=impl),
     "reduce": lambda impl: maam_ops.FusedReduce(64, 128, impl=impl),
