@@ -8,8 +8,8 @@
     rate = lr sqrt(1 - beta2^t) / (1 - beta1^t)
 
 ``nn.Adam`` spends two kernels a parameter on its weight decay, each with a pass over memory, and one on the update;
-``nn.AdamWeightDecay`` one a parameter, which takes seven times as long as it takes to read and write the numbers once,
-as the kernel here does for all of them.
+``nn.AdamWeightDecay`` one a parameter, which takes four times as long as reading and writing the numbers once, or more.
+Here one kernel does just that for all parameters.
 
 The operators write their inputs, as MindSpore's own optimizers do: the parameters are marked as written
 (``sig_rw.RW_WRITE``) and the operator as one with a side effect on memory, so that in both modes reads before it see
