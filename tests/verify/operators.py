@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from tests.maam_ops import native, oracle
-from tests.maam_ops.adam_case import RULES, AdamCase
+from tests.maam_ops.adam_case import AdamCase
 from tests.maam_ops.agent_block_case import MAX_BOUND as BLOCK_BOUND
 from tests.maam_ops.agent_block_case import AgentBlockCase
 from tests.maam_ops.aggregate_case import AggregateCase
@@ -253,8 +253,13 @@ def _cross_entropy(draw: Draw, dtype: str) -> CrossEntropyCase:
 
 def _adam(draw: Draw, dtype: str) -> AdamCase:
     sizes = [draw.size(3000) for _ in range(draw.size(6))]
-    return AdamCase(*sizes, rule=draw.pick(RULES), scale=draw.pick((1.0, 0.5)), offset=draw.offset(),
+    return AdamCase(*sizes, rule=draw.pick(("plain", "nesterov")), scale=draw.pick((1.0, 0.5)), offset=draw.offset(),
                     seed=draw.seed)  # fmt: skip
+
+
+def _adam_weight_decay(draw: Draw, dtype: str) -> AdamCase:
+    sizes = [draw.size(3000) for _ in range(draw.size(6))]
+    return AdamCase(*sizes, rule="decoupled", offset=draw.offset(), seed=draw.seed)
 
 
 def _few_zeros(case: ReduceCase) -> ReduceCase:
@@ -334,6 +339,14 @@ OPERATORS = (
         _adam,
         lambda _: AdamCase(1000, 3, offset=1),
         lambda _: AdamCase(200_001, 3, 70_000),
+    ),
+    Operator(
+        "adam_weight_decay",
+        "adam_update",
+        ("float32",),
+        _adam_weight_decay,
+        lambda _: AdamCase(1000, 3, rule="decoupled", offset=1),
+        lambda _: AdamCase(200_001, 3, 70_000, rule="decoupled"),
     ),
     Operator(
         "maam",
