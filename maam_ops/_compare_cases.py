@@ -161,7 +161,7 @@ def _adam(draw: Draw) -> Report:
 
     def run_kernels() -> list[Parameter]:
         states.extend(state_after(optimizer, _select.AUTO) for optimizer in optimizers)
-        return states[-1][1]
+        return [value for _, values in states for value in values]
 
     kernels = kernels_run(run_kernels)
     rows = []

@@ -31,17 +31,21 @@ _SYMBOLS = ("AdamUpdate", "AdamWeightDecay")
 
 
 class _FusedOptimizer:
-    """What both optimizers share; a base beside MindSpore's, which has the parameters, the states and the reference."""
+    """What both optimizers share; a base beside MindSpore's, which has the parameters, the states and the reference.
 
-    _moments: tuple[Parameter, ...]
+    Subclasses have `_plain`, the name of MindSpore's, `_moments`, and `_prepare`, which makes `_constants` and the
+    operator `_update`.
+    """
 
-    def _choose(self, impl: str) -> None:
+    def __init__(self, params: Any, *args: Any, impl: str = "auto", **kwargs: Any) -> None:
+        super().__init__(params, *args, **kwargs)
         self.choice = _select.choose(OP, impl, (sum(parameter.size for parameter in self._parameters),))
         reason = self._why_not_fused()
         if self.choice.impl == _select.NATIVE and reason:
             if _select.is_explicit(impl):
-                name = type(self).__name__
-                raise RuntimeError(f"maam_ops.{name}: impl=native: not available: {reason}. Available: reference")
+                raise RuntimeError(
+                    f"maam_ops.Fused{self._plain}: impl=native: not available: {reason}. Available: reference"
+                )
             self.choice = _select.Choice(OP, _select.REFERENCE, f"native cannot: {reason}", {_select.NATIVE: reason})
         self.impl, self.automatic = self.choice.impl, False
         if self.impl == _select.NATIVE:
@@ -50,16 +54,21 @@ class _FusedOptimizer:
                 [decay.asnumpy().item() if on else 0.0 for decay, on in zip(decays, self.decay_flags, strict=True)],
                 ms.float32,
             )
+            self._prepare()
 
-    def _why_not_fused(self) -> str | None:
-        for asked, what in (
+    def _not_covered(self) -> list[tuple[bool, str]]:
+        """Whether each thing that only MindSpore's optimizer does is asked for, and what it is."""
+        return [
             (self.is_group_lr, "learning rates by group"),
             (self.dynamic_weight_decay, "weight decay that changes from step to step"),
             (self.is_group and any(self.grad_centralization_flags), "centred gradients"),
             (self.use_parallel, "the parallel optimizer"),
-        ):
+        ]
+
+    def _why_not_fused(self) -> str | None:
+        for asked, what in self._not_covered():
             if asked:
-                return f"{what}: only nn.{type(self).__name__.removeprefix('Fused')} has it"
+                return f"{what}: only nn.{self._plain} has it"
         for parameter in self._parameters:
             if parameter.dtype != ms.float32:
                 return f"parameter {parameter.name} is {parameter.dtype}, the kernel takes float32"
@@ -76,7 +85,7 @@ class _FusedOptimizer:
             for parameter in (*self._parameters, *self._moments):
                 if not parameter.is_contiguous():
                     raise RuntimeError(
-                        f"maam_ops.{type(self).__name__}: params: got {parameter.name} as a view of another tensor, "
+                        f"maam_ops.Fused{self._plain}: params: got {parameter.name} as a view of another tensor, "
                         f"expected memory of its own; give it {parameter.name}.set_data(value.copy())"
                     )
         return super().__call__(gradients)
@@ -98,27 +107,23 @@ class FusedAdam(_FusedOptimizer, nn.Adam):
         RuntimeError: ``impl`` is "native" and the kernel cannot do what was asked for.
     """
 
-    def __init__(self, params: Any, *args: Any, impl: str = "auto", **kwargs: Any) -> None:
-        super().__init__(params, *args, **kwargs)
-        self._choose(impl)
-        if self.impl == _select.NATIVE:
-            constants = [self.beta1, self.beta2, self.eps, self.reciprocal_scale]
-            self._constants = _floats(*constants, float(self.use_nesterov))
-            self._update = _operator("AdamUpdate", ("beta1_power", "beta2_power"), self.param_length)
+    _plain = "Adam"
+
+    def _prepare(self) -> None:
+        self._constants = _floats(self.beta1, self.beta2, self.eps, self.reciprocal_scale, float(self.use_nesterov))
+        self._update = _operator("AdamUpdate", ("beta1_power", "beta2_power"), self.param_length)
 
     @property
     def _moments(self) -> tuple[Parameter, ...]:
         return (*self.moment1, *self.moment2)
 
-    def _why_not_fused(self) -> str | None:
-        for asked, what in (
+    def _not_covered(self) -> list[tuple[bool, str]]:
+        return [
             (self.use_amsgrad, "AMSGrad"),
             (self.use_lazy, "the lazy form"),
             (self.use_offload, "the offloaded form"),
-        ):
-            if asked:
-                return f"{what}: only nn.Adam has it"
-        return super()._why_not_fused()
+            *super()._not_covered(),
+        ]
 
     def construct(self, gradients):
         if self.impl == "reference":
@@ -155,12 +160,11 @@ class FusedAdamWeightDecay(_FusedOptimizer, nn.AdamWeightDecay):
         RuntimeError: ``impl`` is "native" and the kernel cannot do what was asked for.
     """
 
-    def __init__(self, params: Any, *args: Any, impl: str = "auto", **kwargs: Any) -> None:
-        super().__init__(params, *args, **kwargs)
-        self._choose(impl)
-        if self.impl == _select.NATIVE:
-            self._constants = _floats(self.beta1, self.beta2, self.eps)
-            self._update = _operator("AdamWeightDecay", (), self.param_length)
+    _plain = "AdamWeightDecay"
+
+    def _prepare(self) -> None:
+        self._constants = _floats(self.beta1, self.beta2, self.eps)
+        self._update = _operator("AdamWeightDecay", (), self.param_length)
 
     @property
     def _moments(self) -> tuple[Parameter, ...]:

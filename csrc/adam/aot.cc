@@ -17,24 +17,31 @@ float* State(const AotCall& call, int i, const char* name, int parameter) {
   return static_cast<float*>(call[i].data);
 }
 
-// The parameters of a call: `first` arguments, the second of which is their decays, then as many each of weights, first
-// and second moments and gradients, then the result.
-std::vector<AdamParameter> ParametersOf(const AotCall& call, const char* op, int first) {
+float* Floats(const AotCall& call, int i) { return static_cast<float*>(call[i].data); }
+
+// The part of a call that both operators have: `constants` numbers that begin with beta1, beta2 and eps, the decays,
+// and whatever else is one of the `first` arguments; then as many each of weights, first and second moments and
+// gradients, and the result.
+AdamUpdate ProblemOf(const AotCall& call, const char* op, int constants, int first) {
   const int count = (call.Count() - first - 1) / 4;
   if (count < 1 || call.Count() != first + 4 * count + 1) {
     Fail(op, "arguments", std::to_string(call.Count()),
          std::to_string(first) + ", then as many each of w, m, v and gradients, and a result");
   }
+  call.ExpectSize(0, "constants", constants);
   call.ExpectSize(1, "decay", count);
   for (int i = 2; i < first; ++i) call.ExpectSize(i, "parameter " + std::to_string(i), 1);
   for (int i = 0; i < first - 1; ++i) call.ExpectDType(i, "parameter " + std::to_string(i), DType::kFloat32);
   call.ExpectDType(first - 1, "global step", DType::kInt32);
-  std::vector<AdamParameter> parameters;
+  AdamUpdate p;
+  p.beta1 = Floats(call, 0)[0];
+  p.beta2 = Floats(call, 0)[1];
+  p.eps = Floats(call, 0)[2];
   for (int i = 0; i < count; ++i) {
     const std::string of = " of parameter " + std::to_string(i);
     AdamParameter t;
     t.size = call[first + i].Size();
-    t.decay = static_cast<const float*>(call[1].data)[i];
+    t.decay = Floats(call, 1)[i];
     t.weight = State(call, first + i, "value", i);
     t.m = State(call, first + count + i, "first moment", i);
     t.v = State(call, first + 2 * count + i, "second moment", i);
@@ -42,22 +49,12 @@ std::vector<AdamParameter> ParametersOf(const AotCall& call, const char* op, int
     call.ExpectSize(first + count + i, "first moment" + of, t.size);
     call.ExpectSize(first + 2 * count + i, "second moment" + of, t.size);
     call.ExpectSize(first + 3 * count + i, "gradient" + of, t.size);
-    parameters.push_back(t);
+    p.parameters.push_back(t);
   }
-  return parameters;
+  return p;
 }
 
-// The first constants, in their order, of both operators.
-void SetBetas(const AotCall& call, AdamUpdate* p) {
-  const float* constants = static_cast<const float*>(call[0].data);
-  p->beta1 = constants[0];
-  p->beta2 = constants[1];
-  p->eps = constants[2];
-}
-
-float* Scalar(const AotCall& call, int i) { return static_cast<float*>(call[i].data); }
-
-// Counts the step, runs the update, and returns its rate.
+// Counts the step, whose argument is number `step`, runs the update, and leaves its rate in the result.
 void Run(const AotCall& call, const char* op, int step, const AdamUpdate& p) {
   ++*static_cast<int32_t*>(call[step].data);
   const Tensor& rate = call[call.Count() - 1];
@@ -78,17 +75,14 @@ void Run(const AotCall& call, const char* op, int step, const AdamUpdate& p) {
 // overwritten: beta1^t, beta2^t, global step, every w, every m, every v; gradients -> the rate of this step
 MAAM_AOT_WITH_INTEGERS(AdamUpdate) {
   constexpr const char* kOp = "AdamUpdate";
-  maam::AdamUpdate p;
-  p.parameters = maam::ParametersOf(call, kOp, 6);
-  call.ExpectSize(0, "constants", 5);
-  maam::SetBetas(call, &p);
-  p.scale = maam::Scalar(call, 0)[3];
-  p.rule = maam::Scalar(call, 0)[4] != 0 ? maam::AdamRule::kNesterov : maam::AdamRule::kPlain;
-  float* power1 = maam::Scalar(call, 3);
-  float* power2 = maam::Scalar(call, 4);
+  maam::AdamUpdate p = maam::ProblemOf(call, kOp, 5, 6);
+  p.scale = maam::Floats(call, 0)[3];
+  p.rule = maam::Floats(call, 0)[4] != 0 ? maam::AdamRule::kNesterov : maam::AdamRule::kPlain;
+  float* power1 = maam::Floats(call, 3);
+  float* power2 = maam::Floats(call, 4);
   *power1 *= p.beta1;
   *power2 *= p.beta2;
-  p.rate = *maam::Scalar(call, 2) * std::sqrt(1 - *power2) / (1 - *power1);
+  p.rate = *maam::Floats(call, 2) * std::sqrt(1 - *power2) / (1 - *power1);
   maam::Run(call, kOp, 5, p);
 }
 
@@ -96,12 +90,9 @@ MAAM_AOT_WITH_INTEGERS(AdamUpdate) {
 // every m, every v; gradients -> the rate of this step
 MAAM_AOT_WITH_INTEGERS(AdamWeightDecay) {
   constexpr const char* kOp = "AdamWeightDecay";
-  maam::AdamUpdate p;
-  p.parameters = maam::ParametersOf(call, kOp, 4);
-  call.ExpectSize(0, "constants", 3);
-  maam::SetBetas(call, &p);
+  maam::AdamUpdate p = maam::ProblemOf(call, kOp, 3, 4);
   p.rule = maam::AdamRule::kDecoupled;
-  p.rate = *maam::Scalar(call, 2);
+  p.rate = *maam::Floats(call, 2);
   maam::Run(call, kOp, 3, p);
 }
 

@@ -145,17 +145,17 @@ def _groups(runs: Mapping[str, Run]) -> list[str]:
 
 def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]]) -> Row:
     paper = {name: None if name not in (run.paper or {}) else 100 * run.paper[name] for name in SCORES}
-    mean = {name: _mean([100 * result.scores[name] for result in results]) for name in SCORES}
-    spread = {name: _spread([100 * result.scores[name] for result in results]) for name in SCORES}
-    bases = [100 * result.scores["accuracy"] for result in found.get(run.of, ())]
+    mean = {name: _mean(_percents(results, name)) for name in SCORES}
+    spread = {name: _spread(_percents(results, name)) for name in SCORES}
+    bases = _percents(found.get(run.of, ()), "accuracy")
     of = runs.get(run.of)
     difference = _less(mean["accuracy"], paper["accuracy"])
     change = _less(mean["accuracy"], _mean(bases))
     epochs = sorted({int(result.summary["epochs"]) for result in results})
+    judged, noise = difference, spread["accuracy"]
     if run.group == "variants":
-        judged, verdict = change, _verdict(change, max(spread["accuracy"], _spread(bases)), len(results))
-    else:
-        judged, verdict = difference, _verdict(difference, spread["accuracy"], len(results))
+        judged, noise = change, max(noise, _spread(bases))
+    verdict = _verdict(judged, noise, len(results))
     return Row(
         run=run,
         seeds=len(results),
@@ -205,6 +205,10 @@ def _sentence(run: Run, verdict: str, difference: float | None, seeds: int, of: 
     if verdict == "higher":
         return f"Not reproduced: {points} above the paper's number ({ones})."
     return f"Not reproduced: {points} below the paper's number ({ones})."
+
+
+def _percents(results: Sequence[Result], name: str) -> list[float]:
+    return [100 * result.scores[name] for result in results]
 
 
 def _less(value: float | None, base: float | None) -> float | None:

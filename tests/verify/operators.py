@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -251,15 +252,9 @@ def _cross_entropy(draw: Draw, dtype: str) -> CrossEntropyCase:
     return case
 
 
-def _adam(draw: Draw, dtype: str) -> AdamCase:
+def _adam(draw: Draw, dtype: str, rules: tuple[str, ...] = ("plain", "nesterov")) -> AdamCase:
     sizes = [draw.size(3000) for _ in range(draw.size(6))]
-    return AdamCase(*sizes, rule=draw.pick(("plain", "nesterov")), scale=draw.pick((1.0, 0.5)), offset=draw.offset(),
-                    seed=draw.seed)  # fmt: skip
-
-
-def _adam_weight_decay(draw: Draw, dtype: str) -> AdamCase:
-    sizes = [draw.size(3000) for _ in range(draw.size(6))]
-    return AdamCase(*sizes, rule="decoupled", offset=draw.offset(), seed=draw.seed)
+    return AdamCase(*sizes, rule=draw.pick(rules), scale=draw.pick((1.0, 0.5)), offset=draw.offset(), seed=draw.seed)
 
 
 def _few_zeros(case: ReduceCase) -> ReduceCase:
@@ -344,7 +339,7 @@ OPERATORS = (
         "adam_weight_decay",
         "adam_update",
         ("float32",),
-        _adam_weight_decay,
+        partial(_adam, rules=("decoupled",)),
         lambda _: AdamCase(1000, 3, rule="decoupled", offset=1),
         lambda _: AdamCase(200_001, 3, 70_000, rule="decoupled"),
     ),
