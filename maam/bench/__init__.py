@@ -3,7 +3,7 @@
 A *case* is a piece of work with inputs and an oracle, a *side* is one way to do it, a *benchmark* lets several sides
 do one case and judges the figures:
 
-    cases.py       the work: shapes, inputs, results in float64, tolerances, bytes and FLOPs
+    cases/         the work: shapes, inputs, results in float64, tolerances, bytes and FLOPs
     sides/         the ways: name -> environment -> callable; each runs in a process of its own
     suite.py       the benchmarks and their targets
     race.py        the paired measurement; worker.py is the process of one side

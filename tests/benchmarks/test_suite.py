@@ -30,7 +30,7 @@ def test_names_are_unique_and_sides_known():
         assert set(benchmark.sides) <= SIDES.keys(), benchmark.name
         assert benchmark.truth is None or benchmark.truth in benchmark.sides, benchmark.name
         oracle = type(benchmark.case).expected
-        assert (benchmark.truth is None) == (oracle is not cases._Model.expected), benchmark.name
+        assert (benchmark.truth is None) == (oracle is not cases.Model.expected), benchmark.name
         if "bandwidth" in benchmark.sides:
             assert benchmark.case.traffic.size % 1024 == 0, benchmark.name
 
