@@ -42,7 +42,8 @@ class Deviations {
   V reference_, sum_, squares_;
 };
 
-// The windows of one tile that lie in the image: the one pixel that becomes the maximum, whatever the sign of gamma.
+// The windows of one tile that lie in the image: the one pixel that becomes the maximum, whatever the sign of gamma;
+// where gamma is 0 all of them do, and the first stands for them.
 MAAM_INLINE void StorePooled(const WinogradTraining& plan, int64_t top, int64_t left, const V (&y)[4][4], V sign,
                              float* pooled) {
   for (int i = 0; i < 2; ++i) {
@@ -51,7 +52,9 @@ MAAM_INLINE void StorePooled(const WinogradTraining& plan, int64_t top, int64_t 
       if (row >= plan.result_height || column >= plan.result_width) continue;
       const V a = Mul(y[2 * i][2 * j], sign), b = Mul(y[2 * i][2 * j + 1], sign);
       const V c = Mul(y[2 * i + 1][2 * j], sign), d = Mul(y[2 * i + 1][2 * j + 1], sign);
-      Store(pooled + (row * plan.result_width + column) * kChannelBlock, Mul(Max(Max(a, b), Max(c, d)), sign));
+      const V first = WhereEqual(sign, Set(0.0f), y[2 * i][2 * j]);
+      const V largest = Mul(Max(Max(a, b), Max(c, d)), sign);
+      Store(pooled + (row * plan.result_width + column) * kChannelBlock, Add(largest, first));
     }
   }
 }

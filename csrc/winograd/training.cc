@@ -42,7 +42,6 @@ void FillNorm(const BlockNorm& norm, const double* statistics, int64_t count, in
     to->shift[c] = static_cast<float>(exists ? norm.beta[c] - mean * scale : 0);
     to->mean[c] = static_cast<float>(mean);
     to->rstd[c] = static_cast<float>(rstd);
-    to->sign[c] = exists && norm.gamma[c] < 0 ? -1.0f : 1.0f;
   }
 }
 
@@ -92,7 +91,10 @@ void JoinGradient(WinogradTraining* plan, float* dgamma, float* dbeta) {
 }
 
 void FillSigns(const BlockNorm& norm, WinogradTraining* plan) {
-  for (int64_t c = 0; c < plan->channels; ++c) plan->norm.sign[c] = c < plan->outputs && norm.gamma[c] < 0 ? -1 : 1;
+  for (int64_t c = 0; c < plan->channels; ++c) {
+    const float gamma = c < plan->outputs ? norm.gamma[c] : 0;
+    plan->norm.sign[c] = gamma < 0 ? -1.0f : gamma == 0 ? 0.0f : 1.0f;
+  }
 }
 
 void RotateWeights(const WinogradTraining& plan, const float* weight) {

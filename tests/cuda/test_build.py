@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,15 @@ def test_architectures(library, nvcc):
 def test_no_fast_math():
     for path in (ROOT / "csrc" / "cuda.cmake", ROOT / "CMakeLists.txt", ROOT / "Makefile"):
         assert "fast-math" not in path.read_text() and "fast_math" not in path.read_text()
+
+
+def test_the_tests_need_no_build_of_the_package(tmp_path):
+    """They are for a machine with a GPU, on which `make cuda` may be all that was run."""
+    leave_out = shutil.ignore_patterns("*.so", "__pycache__")
+    for name in ("maam_ops", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=leave_out)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    command = [sys.executable, "-m", "pytest", "tests/cuda", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True)
+    assert done.returncode == 0 and "skipped" not in done.stdout.lower(), done.stdout[-2000:]
+    assert "test_faults.py" in done.stdout and "test_maam.py" in done.stdout

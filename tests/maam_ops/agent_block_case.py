@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import oracle
-from .maam_case import EPS, conv_same
+from .layers import EPS, BatchNorm, column, conv_input_gradient, conv_same, conv_weight_gradient, pool_windows, unpool
 from .native import Array, launch
 
 MOMENTUM = (0.9, 0.7)
@@ -15,52 +14,6 @@ BLOCK = 32  # channels of z2 that stand together
 RMS_BOUND = 3e-6
 MAX_BOUND = 4e-5
 SUM_BOUND = 1e-5  # of gamma and beta: a few numbers, sums over every pixel in which most cancels
-
-
-def _column(values):
-    return values.reshape(1, -1, 1, 1)
-
-
-def _normalise(z):
-    mean, variance = z.mean((0, 2, 3)), z.var((0, 2, 3))
-    rstd = 1 / np.sqrt(variance + EPS)
-    return (z - _column(mean)) * _column(rstd), mean, variance, rstd
-
-
-def _norm_gradient(dy, normal, gamma, rstd):
-    """dZ, d gamma, d beta of y = gamma normal + beta."""
-    dgamma, dbeta = (dy * normal).sum((0, 2, 3)), dy.sum((0, 2, 3))
-    pixels = dy.size / dy.shape[1]
-    dz = _column(gamma * rstd) * (dy - _column(dbeta) / pixels - normal * _column(dgamma) / pixels)
-    return dz, dgamma, dbeta
-
-
-def _conv_gradients(x, weight, dz):
-    """dX and dW of conv_same."""
-    kernel, (height, width) = weight.shape[2], x.shape[2:]
-    edge = kernel // 2
-    padded = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
-    dweight = np.zeros_like(weight)
-    for y in range(kernel):
-        for z in range(kernel):
-            dweight[:, :, y, z] = oracle.channel_products(dz, padded[:, :, y : y + height, z : z + width])
-    return conv_same(dz, weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]), dweight
-
-
-def windows_of(values):
-    batch, channels, height, width = values.shape
-    even = values[:, :, : height // 2 * 2, : width // 2 * 2]
-    even = even.reshape(batch, channels, height // 2, 2, width // 2, 2)
-    return even.transpose(0, 1, 2, 4, 3, 5).reshape(batch, channels, height // 2, width // 2, 4)
-
-
-def _unpool(picked, shape):
-    """The inverse of _windows, zeros elsewhere."""
-    batch, channels, height, width = shape
-    values = np.zeros(shape)
-    part = picked.reshape(batch, channels, height // 2, width // 2, 2, 2).transpose(0, 1, 2, 4, 3, 5)
-    values[:, :, : height // 2 * 2, : width // 2 * 2] = part.reshape(batch, channels, height // 2 * 2, width // 2 * 2)
-    return values
 
 
 class AgentBlockCase:
@@ -127,9 +80,8 @@ class AgentBlockCase:
         """ReLU(y2) in windows of the pooling, and which pixel of each is the first maximum."""
         x = self.x.values
         for weight, gamma, beta, *_ in (self.first, self.second):
-            normal = _normalise(conv_same(x, weight.values))[0]
-            x = np.maximum(normal * _column(gamma.values) + _column(beta.values), 0)
-        values = windows_of(x)
+            x = np.maximum(BatchNorm(conv_same(x, weight.values), gamma.values, beta.values).y, 0)
+        values = pool_windows(x)
         return values, np.arange(4) == values.argmax(-1)[..., None]
 
     def taken(self, fused_multiply_add):
@@ -140,10 +92,10 @@ class AgentBlockCase:
         gamma, beta = self.second[1].values, self.second[2].values
         scale = (gamma * rstd).astype(np.float32).astype(np.float64)
         shift = (beta - mean * gamma * rstd).astype(np.float32).astype(np.float64)
-        product = z * _column(scale)
+        product = z * column(scale)
         if not fused_multiply_add:
             product = product.astype(np.float32)
-        windows = windows_of((product + _column(shift)).astype(np.float32))
+        windows = pool_windows((product + column(shift)).astype(np.float32))
         return np.arange(4) == windows.argmax(-1)[..., None]
 
     def expected(self, first=None):
@@ -151,34 +103,18 @@ class AgentBlockCase:
         x, da = self.x.values, self.da.values
         w1, g1, b1, mm1, mv1 = (a.values for a in self.first)
         w2, g2, b2, mm2, mv2 = (a.values for a in self.second)
-        normal1, mean1, variance1, rstd1 = _normalise(conv_same(x, w1))
-        y1 = normal1 * _column(g1) + _column(b1)
-        a1 = np.where(y1 > 0, y1, 0)
-        normal2, mean2, variance2, rstd2 = _normalise(conv_same(a1, w2))
-        y2 = normal2 * _column(g2) + _column(b2)
-        windows = windows_of(np.where(y2 > 0, y2, 0))
-        a = windows.max(-1)
-        pixels = x.size / x.shape[1]
-
-        def moved(momentum, old, new):
-            return momentum * old + (1 - momentum) * new
-
-        unbiased = pixels / (pixels - 1)
-        forward = [
-            a,
-            moved(MOMENTUM[0], mm1, mean1),
-            moved(MOMENTUM[0], mv1, variance1 * unbiased),
-            moved(MOMENTUM[1], mm2, mean2),
-            moved(MOMENTUM[1], mv2, variance2 * unbiased),
-        ]
+        norm1 = BatchNorm(conv_same(x, w1), g1, b1)
+        a1 = np.where(norm1.y > 0, norm1.y, 0)
+        norm2 = BatchNorm(conv_same(a1, w2), g2, b2)
+        windows = pool_windows(np.where(norm2.y > 0, norm2.y, 0))
+        moved = norm1.moving(mm1, mv1, MOMENTUM[0]) + norm2.moving(mm2, mv2, MOMENTUM[1])
+        forward = [windows.max(-1), *moved]
         if first is None:
             first = np.arange(4) == windows.argmax(-1)[..., None]
-        dy2 = _unpool(np.where(first & (windows > 0), da[..., None], 0), y2.shape)
-        dz2, dg2, db2 = _norm_gradient(dy2, normal2, g2, rstd2)
-        da1, dw2 = _conv_gradients(a1, w2, dz2)
-        dz1, dg1, db1 = _norm_gradient(np.where(y1 > 0, da1, 0), normal1, g1, rstd1)
-        dx, dw1 = _conv_gradients(x, w1, dz1)
-        return forward, [dw1, dg1, db1, dw2, dg2, db2, dx]
+        dz2, dg2, db2 = norm2.backward(unpool(np.where(first & (windows > 0), da[..., None], 0), norm2.y.shape))
+        dz1, dg1, db1 = norm1.backward(np.where(norm1.y > 0, conv_input_gradient(w2, dz2), 0))
+        dw1, dw2 = conv_weight_gradient(x, dz1, w1.shape[2]), conv_weight_gradient(a1, dz2, 3)
+        return forward, [dw1, dg1, db1, dw2, dg2, db2, conv_input_gradient(w1, dz1)]
 
     def check(self, scale=1.0):
         forward, backward = self.expected()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .agent_block_case import BLOCK, MAX_BOUND, RMS_BOUND, SUM_BOUND, windows_of
-from .maam_case import EPS, conv_same
-from .maam_training_case import BatchNorm, conv_weight_gradient, scatter
+from .agent_block_case import BLOCK, MAX_BOUND, RMS_BOUND, SUM_BOUND
+from .layers import EPS, BatchNorm, conv_input_gradient, conv_same, conv_weight_gradient, pool_windows, scatter
 from .native import Array, launch
 
 MOMENTUM = 0.9
@@ -65,15 +64,15 @@ class ConvBlockCase:
 
         def end(y):
             y = np.where(y > 0, y, 0)
-            return windows_of(y).max(-1) if self.pool else y + residual
+            return pool_windows(y).max(-1) if self.pool else y + residual
 
         scale = gamma / np.sqrt(variance + EPS)
         moved = (z - mean.reshape(1, -1, 1, 1)) * scale.reshape(1, -1, 1, 1) + beta.reshape(1, -1, 1, 1)
         norm = BatchNorm(z, gamma, beta, EPS)
         new = norm.moving(mean, variance, MOMENTUM)
-        dy = scatter(da, windows_of(norm.y).argmax(-1), z.shape) if self.pool else da
+        dy = scatter(da, pool_windows(norm.y).argmax(-1), z.shape) if self.pool else da
         dz, dgamma, dbeta = norm.backward(np.where(norm.y > 0, dy, 0))
-        dx = conv_same(dz, weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
+        dx = conv_input_gradient(weight, dz)
         named = {"A in evaluation": end(moved), "A": end(norm.y), "mean": new[0], "variance": new[1]}
         return named | {"dW": conv_weight_gradient(x, dz, 3), "dgamma": dgamma, "dbeta": dbeta, "dX": dx}
 

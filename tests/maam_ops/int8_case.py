@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import Array, launch
-from .maam_case import max_pool
+from .layers import max_pool
 
 MAX_ACTIVATION = MAX_WEIGHT = 127
 BLOCK, QUAD = 16, 4

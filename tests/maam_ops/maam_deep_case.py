@@ -6,7 +6,7 @@ import numpy as np
 
 from . import oracle
 from .arrays import rounding
-from .maam_case import EPS, conv_same, max_pool
+from .layers import EPS, conv_same, max_pool
 from .native import Array, launch
 
 # Of the result's root mean square. F(4x4, 3x3) rounds about twice as much as a direct sum.
@@ -67,10 +67,11 @@ class MaamDeepCase:
 
     def check(self):
         got, expected = self.run().values, self.expected()
-        assert np.isfinite(got).all()
+        assert np.isfinite(got).all(), "F: not finite"
         unit = np.sqrt((expected**2).mean())
         # What is left behind the last rounding.
         error = np.maximum(np.abs(got - expected) - rounding(self.dtype, expected), 0)
-        assert error.max(initial=0) <= MAX_BOUND * unit
-        assert np.sqrt((error**2).mean()) <= RMS_BOUND * unit
-        return np.sqrt((error**2).mean()) / unit, error.max() / unit
+        assert error.max(initial=0) <= MAX_BOUND * unit, f"F: error {error.max():.3g} exceeds {MAX_BOUND * unit:.3g}"
+        mean = np.sqrt((error**2).mean())
+        assert mean <= RMS_BOUND * unit, f"F: root mean square error {mean:.3g} exceeds {RMS_BOUND * unit:.3g}"
+        return mean / unit, error.max() / unit

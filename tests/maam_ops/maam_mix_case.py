@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from . import oracle
-from .maam_case import EPS, MaamCase, conv_same, max_pool
-from .maam_training_case import BatchNorm, conv_weight_gradient, first_largest, scatter
+from .layers import (
+    EPS,
+    BatchNorm,
+    conv_input_gradient,
+    conv_same,
+    conv_weight_gradient,
+    first_largest,
+    max_pool,
+    scatter,
+)
+from .maam_case import MaamCase
 from .native import EPSILON, Array, assert_close, launch
 
 
@@ -67,7 +76,7 @@ class MaamMixCase(MaamCase):
             dots.append((dg * agent).sum())
             dc, dgamma, dbeta = norm.backward(scatter(w * dg, pixel, norm.y.shape))
             gradients += [conv_weight_gradient(x, dc, weight.shape[2]), dgamma, dbeta]
-            dx += conv_same(dc, weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+            dx += conv_input_gradient(weight, dc)
         gradients.insert(0, mix * (np.array(dots) - mix @ dots))
         named = {"G in evaluation": evaluated, "G": g, "pixel": np.stack(pixels), "dX": dx}
         named |= {f"moving {i}": value for i, value in enumerate(moving)}

@@ -5,50 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from . import oracle
-from .maam_case import MaamCase, conv_same
+from .layers import BatchNorm, conv_input_gradient, conv_same, conv_weight_gradient, first_largest, scatter
+from .maam_case import MaamCase
 from .native import EPSILON, Array, assert_close, launch
-
-NO_PIXEL = 4
-
-
-def first_largest(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """2x2 max-pool of ReLU(y), and the pixel it came from; NO_PIXEL where none is above 0."""
-    batch, channels, height, width = y.shape
-    even = y[:, :, : height // 2 * 2, : width // 2 * 2].reshape(batch, channels, height // 2, 2, width // 2, 2)
-    windows = even.transpose(0, 1, 2, 4, 3, 5).reshape(batch, channels, height // 2, width // 2, 4)
-    windows = np.where(windows > 0, windows, 0)
-    return windows.max(-1), np.where(windows.max(-1) > 0, windows.argmax(-1), NO_PIXEL)
-
-
-def scatter(gradient: np.ndarray, pixel: np.ndarray, shape) -> np.ndarray:
-    """The gradient of `first_largest`'s argument."""
-    batch, channels, height, width = gradient.shape
-    windows = np.where(pixel[..., None] == np.arange(4), gradient[..., None], 0.0)
-    even = windows.reshape(batch, channels, height, width, 2, 2).transpose(0, 1, 2, 4, 3, 5)
-    result = np.zeros(shape)
-    result[:, :, : 2 * height, : 2 * width] = even.reshape(batch, channels, 2 * height, 2 * width)
-    return result
-
-
-class BatchNorm:
-    """Batch normalisation of z by the statistics of the batch, biased; `keep` is the weight of old statistics."""
-
-    def __init__(self, z, gamma, beta, eps):
-        self.gamma, self.count = gamma, z.size // z.shape[1]
-        self.mean, self.variance = z.mean((0, 2, 3)), z.var((0, 2, 3))
-        self.rstd = 1 / np.sqrt(self.variance + eps)
-        self.normal = (z - _column(self.mean)) * _column(self.rstd)
-        self.y = self.normal * _column(gamma) + _column(beta)
-
-    def moving(self, mean, variance, keep):
-        unbiased = self.variance * self.count / (self.count - 1)
-        return keep * mean + (1 - keep) * self.mean, keep * variance + (1 - keep) * unbiased
-
-    def backward(self, dy):
-        """dz, d gamma, d beta."""
-        dgamma, dbeta = (dy * self.normal).sum((0, 2, 3)), dy.sum((0, 2, 3))
-        centered = dy - _column(dbeta / self.count) - self.normal * _column(dgamma / self.count)
-        return centered * _column(self.gamma * self.rstd), dgamma, dbeta
 
 
 class MaamTrainingCase(MaamCase):
@@ -124,7 +83,7 @@ class MaamTrainingCase(MaamCase):
         moving += last.moving(mean, variance, self.KEEP)
 
         dz, dgamma, dbeta = last.backward(np.where(last.y > 0, self.df.values, 0))
-        dg = conv_same(dz, weight.transpose(1, 0, 2, 3))
+        dg = conv_input_gradient(weight, dz)
         tail = [oracle.channel_products(dz, g)[:, :, None, None], dgamma, dbeta]
         dots = np.array([(dg * agent).sum() for agent in agents])
         gradients, dx = [mix * (dots - mix @ dots)], np.zeros_like(x)
@@ -132,7 +91,7 @@ class MaamTrainingCase(MaamCase):
             dc, dgamma, dbeta = norm.backward(scatter(mix[k] * dg, pixels[k], norm.y.shape))
             weight = self.branches[k][0].values
             gradients += [conv_weight_gradient(x, dc, weight.shape[2]), dgamma, dbeta]
-            dx += conv_same(dc, weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+            dx += conv_input_gradient(weight, dc)
         named = {"F": np.where(last.y > 0, last.y, 0), "G": g, "Z": z, "mean": last.mean, "rstd": last.rstd}
         named["pixel"] = np.stack(pixels)
         named |= {f"moving {i}": value for i, value in enumerate(moving)}
@@ -149,17 +108,3 @@ class MaamTrainingCase(MaamCase):
             scale = max(largest, summed) if name.startswith("gradient") else largest
             bound = 0 if name == "pixel" else steps * EPSILON["float32"] * scale
             assert_close(results[name].values, values, bound, name)
-
-
-def conv_weight_gradient(x, dc, kernel):
-    """d weight of `conv_same`."""
-    height, width = x.shape[2:]
-    edge = kernel // 2
-    padded = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
-    windows = [padded[:, :, y : y + height, z : z + width] for y in range(kernel) for z in range(kernel)]
-    taps = [oracle.channel_products(dc, window) for window in windows]
-    return np.stack(taps, -1).reshape(*taps[0].shape, kernel, kernel)
-
-
-def _column(values):
-    return values.reshape(1, -1, 1, 1)

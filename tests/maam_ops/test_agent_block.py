@@ -10,8 +10,8 @@ from maam_ops.agent_block import operands_of
 from maam_ops.explain import kernels_run
 from maam_ops.functional import agent_block
 
-from .agent_block_case import AgentBlockCase, windows_of
-from .maam_case import EPS
+from .agent_block_case import AgentBlockCase
+from .layers import EPS, pool_windows
 from .test_maam import assert_near, images, randomised
 from .test_maam_deep import branch
 
@@ -61,7 +61,7 @@ def test_rounding_decides_among_maxima_in_the_layers_too(pynative):
         parameter.set_data(ms.Tensor(array.data))
     block.set_train()
     x, da = ms.Tensor(case.x.data), ms.Tensor(case.da.data)
-    taken = windows_of(block[:-1](x).asnumpy())
+    taken = pool_windows(block[:-1](x).asnumpy())
     taken = np.arange(4) == taken.argmax(-1)[..., None]
     weight = block[3].weight
     got = ms.grad(lambda x: (block(x) * da).sum(), None, [weight])(x)[0].asnumpy()

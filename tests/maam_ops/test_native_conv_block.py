@@ -5,6 +5,7 @@ import pytest
 
 from . import native
 from .conv_block_case import ConvBlockCase
+from .layers import BatchNorm, conv_same, pool_windows
 from .native import capped
 
 ISAS = native.isas("conv_block_forward")
@@ -59,6 +60,23 @@ def test_same_bits_for_any_number_of_threads_and_any_run(isa, end):
                 case = ConvBlockCase((13, 3, 18, 10), offset=3, **end)
                 seen.add(b"".join(array.data.tobytes() for array in case.results().values()))
         assert len(seen) == 1
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_first_of_equal_pixels_takes_the_gradient(isa):
+    """A scale of 0 makes ties of a channel's windows, whatever their pixels are."""
+    case = ConvBlockCase((2, 3, 16, 16), pool=True)
+    case.operands[1] = case.array(np.where(np.arange(10) == 4, 0.0, case.operands[1].values))
+    case.operands[2] = case.array(np.where(np.arange(10) == 4, 1.0, case.operands[2].values))
+    with capped(isa):
+        case.check()
+        results = case.results()
+    norm = BatchNorm(conv_same(case.x.values, case.operands[0].values), *(a.values for a in case.operands[1:3]))
+    by_pixel = [
+        (case.da.values * windows).sum((0, 2, 3))[4] for windows in np.moveaxis(pool_windows(norm.normal), -1, 0)
+    ]
+    np.testing.assert_allclose(results["dgamma"].values[4], by_pixel[0], rtol=1e-5)
+    assert min(abs(other - by_pixel[0]) for other in by_pixel[1:]) > 0.1
 
 
 @pytest.mark.parametrize("isa", ISAS)

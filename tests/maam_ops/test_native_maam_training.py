@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from . import native
-from .maam_training_case import NO_PIXEL, MaamTrainingCase
+from .layers import NO_PIXEL
+from .maam_training_case import MaamTrainingCase
 from .native import capped
 
 ISAS = native.isas("maam_sums")

@@ -23,10 +23,11 @@ from tests.maam_ops.conv_block_case import ConvBlockCase
 from tests.maam_ops.cross_entropy_case import CrossEntropyCase
 from tests.maam_ops.dense_case import DenseCase, DenseGradientCase
 from tests.maam_ops.int8_case import MaamDeepInt8Case, MaamInt8Case
-from tests.maam_ops.maam_case import EPS, MaamCase, conv_same
+from tests.maam_ops.layers import BatchNorm, conv_same, first_largest
+from tests.maam_ops.maam_case import MaamCase
 from tests.maam_ops.maam_deep_case import MAX_BOUND, MaamDeepCase
 from tests.maam_ops.maam_mix_case import MaamMixCase
-from tests.maam_ops.maam_training_case import BatchNorm, MaamTrainingCase, first_largest
+from tests.maam_ops.maam_training_case import MaamTrainingCase
 from tests.maam_ops.native import Array, assert_close
 from tests.maam_ops.reduce_case import ReduceCase
 
@@ -148,7 +149,7 @@ def _maam_mix(draw: Draw, dtype: str) -> MaamMixCase:
 
 def _normalised(x: np.ndarray, operands: list[Array]) -> np.ndarray:
     weight, gamma, beta = (operand.values for operand in operands[:3])
-    return BatchNorm(conv_same(x, weight), gamma, beta, EPS).y
+    return BatchNorm(conv_same(x, weight), gamma, beta).y
 
 
 def _clear_pool(y: np.ndarray) -> bool:

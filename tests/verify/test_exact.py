@@ -15,7 +15,9 @@ from tests.maam_ops.adam_case import RULES, AdamCase
 from tests.maam_ops.aggregate_case import AggregateCase
 from tests.maam_ops.cross_entropy_case import CrossEntropyCase
 from tests.maam_ops.dense_case import DenseCase, DenseGradientCase
-from tests.maam_ops.maam_case import MaamCase, conv_same, max_pool
+from tests.maam_ops.layers import conv_same, max_pool
+from tests.maam_ops.maam_case import MaamCase
+from tests.maam_ops.maam_mix_case import MaamMixCase
 from tests.maam_ops.maam_training_case import MaamTrainingCase
 from tests.maam_ops.native import Array
 from tests.maam_ops.reduce_case import COLUMN, ReduceCase
@@ -174,34 +176,56 @@ def test_dense(dtype, isa, batch, inputs, relu):
         assert_exact(case.run(), np.maximum(y, 0) if relu else y, "y")
 
 
+def conv_norm(case, rng, x, operands, dtype="float32"):
+    """One layer on whole numbers, its scale a power of two."""
+    weight, gamma, beta, mean, variance = (operand.data.shape for operand in operands)
+    operands[:] = [
+        Array(whole(rng, weight, 1), dtype),
+        case.array(rng.choice([-2.0, 2.0], gamma)),
+        case.array(whole(rng, beta, 2)),
+        case.array(whole(rng, mean, 2)),
+        case.array(np.ones(variance)),
+    ]
+    weight, gamma, beta, mean, _ = (operand.values.astype(float) for operand in operands)
+    y = (conv_same(x, weight) - mean.reshape(1, -1, 1, 1)) * (gamma / 2).reshape(1, -1, 1, 1)
+    return np.maximum(y + beta.reshape(1, -1, 1, 1), 0)
+
+
+def exact_mixture(case, rng, equal, dtype="float32"):
+    """G of a case, whose images and branches are made whole numbers."""
+    case.alpha, w = exact_alpha("float32", len(case.kernels), equal)
+    case.eps = Array(np.full(case.eps.data.shape, 3), "float64")
+    case.x = case.images(whole(rng, case.x.data.shape, 3))
+    x = case.x.values.astype(float)
+    agents = [max_pool(conv_norm(case, rng, x, branch, dtype)) for branch in case.branches]
+    return sum(weight * agent for weight, agent in zip(w, agents, strict=True))
+
+
+MIXTURES = [((3, 3, 3), 1), ((3, 3, 3), 2), ((1, 5, 3, 7), 4)]
+
+
 @variants("maam")
-@pytest.mark.parametrize("kernels, equal", [((3, 3, 3), 1), ((3, 3, 3), 2), ((1, 5, 3, 7), 4)])
+@pytest.mark.parametrize("kernels, equal", MIXTURES)
 @pytest.mark.parametrize("size", [(8, 8), (9, 35)])
 def test_whole_module(dtype, isa, kernels, equal, size):
     rng = np.random.default_rng([equal, *size])
     case = MaamCase((2, 3, *size), kernels=kernels, dtype=dtype, weight_dtype=dtype)
-    case.alpha, w = exact_alpha("float32", len(kernels), equal)
-    case.eps = Array(np.full(len(kernels) + 1, 3), "float64")
-    case.x = case.images(whole(rng, case.x.data.shape, 3))
-
-    def conv_norm(x, operands):
-        """The same layer on whole numbers, its scale a power of two."""
-        weight, gamma, beta, mean, variance = operands
-        operands[:] = [case.array(values) for values in (
-            whole(rng, weight.data.shape, 1), rng.choice([-2.0, 2.0], gamma.data.shape), whole(rng, beta.data.shape, 2),
-            whole(rng, mean.data.shape, 2), np.ones(variance.data.shape))]  # fmt: skip
-        operands[0] = Array(operands[0].values, dtype)
-        weight, gamma, beta, mean, _ = (operand.values.astype(float) for operand in operands)
-        y = (conv_same(x, weight) - mean.reshape(1, -1, 1, 1)) * (gamma / 2).reshape(1, -1, 1, 1)
-        return np.maximum(y + beta.reshape(1, -1, 1, 1), 0)
-
-    agents = [max_pool(conv_norm(case.x.values.astype(float), branch)) for branch in case.branches]
-    g = sum(weight * agent for weight, agent in zip(w, agents, strict=True))
+    g = exact_mixture(case, rng, equal, dtype)
     with native.capped(isa):
         if case.in_pairs():
             g = Array(g, "bfloat16").values.astype(float)
-        expected = conv_norm(g, case.reduce)
+        expected = conv_norm(case, rng, g, case.reduce, dtype)
         assert_exact(case.run(), expected, "F")
+
+
+@variants("maam_mix")
+@pytest.mark.parametrize("kernels, equal", [*MIXTURES, ((3,), 1)])
+@pytest.mark.parametrize("size", [(8, 8), (9, 35)])
+def test_mix_in_evaluation(dtype, isa, kernels, equal, size):
+    case = MaamMixCase((2, 3, *size), kernels=kernels)
+    g = exact_mixture(case, np.random.default_rng([equal, *size]), equal)
+    with native.capped(isa):
+        assert_exact(case.results()["G in evaluation"], g, "G")
 
 
 @variants("dense_gradients")

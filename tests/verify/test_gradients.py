@@ -88,16 +88,38 @@ def test_cross_entropy_kernel(isa, smoothing):
     np.testing.assert_allclose(gradient.astype(float), expected, **CLOSE)
 
 
-def test_the_oracle_of_the_agent_block():
+def _drawn(name):
+    """A case of which no pixel is near a tie or 0."""
+    return next(operator for operator in OPERATORS if operator.name == name).draw(Draw("gradients"), "float32")
+
+
+def _check_oracle(arrays, gradients, loss):
     """A kernel in float32 has no differences of use: those of the oracle that it is held to stand in for them."""
-    operator = next(operator for operator in OPERATORS if operator.name == "agent_block")
-    case = operator.draw(Draw("gradients"), "float32")  # no pixel near a tie or 0
-    arrays = [*case.first[:3], *case.second[:3], case.x]
-    gradients = case.expected()[1]
     for array, gradient in zip(arrays, gradients, strict=True):
         array.data, array.dtype = array.data.astype(np.float64), "float64"
-        expected = differences(lambda: float((case.expected()[0][0] * case.da.values).sum()), array)
+        expected = differences(loss, array)
         np.testing.assert_allclose(gradient.astype(float), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+
+
+def test_the_oracle_of_the_agent_block():
+    case = _drawn("agent_block")
+    arrays, gradients = [*case.first[:3], *case.second[:3], case.x], case.expected()[1]
+    _check_oracle(arrays, gradients, lambda: float((case.expected()[0][0] * case.da.values).sum()))
+
+
+def test_the_oracle_of_the_conv_block():
+    case = _drawn("conv_block")
+    expected = case.expected()
+    gradients = [expected[name] for name in ("dW", "dgamma", "dbeta", "dX")]
+    _check_oracle([*case.operands[:3], case.x], gradients, lambda: float((case.expected()["A"] * case.da.values).sum()))
+
+
+def test_the_oracle_of_the_mix():
+    case = _drawn("maam_mix")
+    expected = case.expected()
+    arrays = [case.alpha, *(array for branch in case.branches for array in branch[:3]), case.x]
+    gradients = [*(expected[f"gradient {i}"] for i in range(len(arrays) - 1)), expected["dX"]]
+    _check_oracle(arrays, gradients, lambda: float((case.expected()["G"] * case.dg.values).sum()))
 
 
 def test_relu_at_zero_passes_nothing():
@@ -194,7 +216,10 @@ def test_operators_in_float64(maam_ops, number):
 
 
 class Directional:
-    """<gradient, v> against the difference of a float32 operator along v, whose loss is summed up in float64."""
+    """<gradient, v> against the difference of a float32 operator along v, whose loss is summed up in float64.
+
+    Along the gradient itself, which shows its length, and along a random v, which shows what is missing beside it.
+    """
 
     STEP = 2.0**-7
 
@@ -206,21 +231,26 @@ class Directional:
         self.df = rng.standard_normal(function(*operands).shape)
         df = ms.Tensor(self.df.astype(np.float32))
         gradient = ms.grad(lambda *x: (function(*x) * df).sum(), grad_position=tuple(range(len(operands))))
-        self.gradients = [g.asnumpy() for g in gradient(*operands)]
+        self.gradients = [g.asnumpy().astype(np.float64) for g in gradient(*operands)]
         self.rng = rng
 
-    def check(self, k):
+    def difference(self, k, v):
         import mindspore as ms
 
-        v = self.rng.standard_normal(self.values[k].shape)
         sides = []
         for step in (self.STEP, -self.STEP):
             x = [ms.Tensor(value) for value in self.values]
             x[k] = ms.Tensor((self.values[k] + step * v).astype(np.float32))
             sides.append((self.function(*x).asnumpy() * self.df).sum())
-        expected = (sides[0] - sides[1]) / (2 * self.STEP)
-        scale = np.linalg.norm(self.gradients[k]) * np.linalg.norm(v)
-        assert abs((self.gradients[k] * v).sum() - expected) <= 0.02 * scale, f"input {k}"
+        return (sides[0] - sides[1]) / (2 * self.STEP)
+
+    def check(self, k):
+        gradient = self.gradients[k]
+        length = np.linalg.norm(gradient)
+        for v in (gradient * np.sqrt(gradient.size) / length, self.rng.standard_normal(gradient.shape)):
+            got, expected = (gradient * v).sum(), self.difference(k, v)
+            # A random v of n numbers meets a gradient at about |gradient|, a share of 1 / sqrt(n) of both lengths.
+            assert abs(got - expected) <= 0.02 * max(abs(got), length), f"input {k}: {got}, difference {expected}"
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -235,6 +265,17 @@ def test_dense(maam_ops, relu):
     check = Directional(lambda *a: maam_ops.functional.dense(*a, relu=relu, impl="native"), [x, weight, bias])
     for k in range(3):
         check.check(k)
+
+
+@pytest.mark.parametrize("wrong", [lambda g: 1.1 * g, lambda g: 0.9 * g, lambda g: -g, lambda g: np.roll(g, 1)])
+def test_a_wrong_gradient_is_found(maam_ops, wrong):
+    rng = np.random.default_rng(5)
+    operands = tensors(rng, (3, 4, 20), (7, 20), (7,), dtype=np.float32)
+    check = Directional(lambda *a: maam_ops.functional.dense(*a, impl="native"), operands)
+    check.gradients = [wrong(gradient) for gradient in check.gradients]
+    for k in range(3):
+        with pytest.raises(AssertionError, match=f"input {k}"):
+            check.check(k)
 
 
 def test_composed_float32_net(maam_ops):
@@ -273,7 +314,7 @@ def test_incoming_gradients_of_any_layout(maam_ops, number, incoming):
 
 
 @pytest.mark.parametrize("incoming", INCOMING)
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(5))
 def test_incoming_gradients_of_any_layout_in_float32(maam_ops, number, incoming):
     for got, expected in _gradients_of(_operators_in_float32, maam_ops, number, incoming):
         np.testing.assert_allclose(got, expected, rtol=0, atol=2e-4 * (1 + np.abs(expected).max()))
@@ -316,6 +357,18 @@ def _operators_in_float32(maam_ops, impl):
         return f.maam(x, alpha, [(w1, *norm), (w2, *norm)], weight, *norm, training=True, impl=impl)[0]
 
     yield module, [images, alpha, w1, w2, w3[:, :, :1, :1], gamma, beta]
+
+    def mix(x, alpha, w1, w2, gamma, beta):
+        norm = (gamma, beta, mean, variance)
+        return f.maam_mix(x, alpha, [(w1, *norm), (w2, *norm)], training=True, impl=impl)[0]
+
+    yield mix, [images, alpha, w1, w2, gamma, beta]
+
+    def convolution(x, w3, gamma, beta):
+        x = x.reshape((2, 4, 3, 6))
+        return f.conv_block(x, w3, gamma, beta, mean, variance, training=True, impl=impl)[0][..., ::3]
+
+    yield convolution, [images, w3, gamma, beta]
 
 
 @pytest.mark.parametrize("number", range(5))

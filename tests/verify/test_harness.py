@@ -8,10 +8,12 @@ from tests.maam_ops import native
 from tests.maam_ops.adam_case import AdamCase
 from tests.maam_ops.agent_block_case import AgentBlockCase
 from tests.maam_ops.aggregate_case import AggregateCase
+from tests.maam_ops.conv_block_case import ConvBlockCase
 from tests.maam_ops.cross_entropy_case import CrossEntropyCase
 from tests.maam_ops.dense_case import DenseCase, DenseGradientCase
 from tests.maam_ops.maam_case import MaamCase
 from tests.maam_ops.maam_deep_case import MaamDeepCase
+from tests.maam_ops.maam_mix_case import MaamMixCase
 from tests.maam_ops.maam_training_case import MaamTrainingCase
 from tests.maam_ops.native import Array, assert_close
 from tests.maam_ops.reduce_case import ReduceCase
@@ -183,43 +185,65 @@ def one_per_cent_too_far(launch, inputs, outputs):
 
 @planted("AdamWeightDecay")
 def decay_forgotten(launch, inputs, outputs):
+    kept = inputs[1].data.copy()
     inputs[1].data[...] = 0
     launch()
+    inputs[1].data[...] = kept
 
 
+@planted("MaamMixTraining")
+def mixed_by_equal_weights(launch, inputs, outputs):
+    launch([*inputs[:2], Array(np.zeros(inputs[2].data.shape), "float32"), *inputs[3:]])
+
+
+@planted("ConvBlockForward")
+def residual_before_the_relu(launch, inputs, outputs):
+    launch()
+    store(outputs[0], np.maximum(outputs[0].values, 0))
+
+
+@planted("ConvBlockBackward")
+def gradient_from_the_next_pixel(launch, inputs, outputs):
+    launch([*inputs[:-1], Array(np.roll(inputs[-1].values, 1, axis=-1), "float32")])
+
+
+# A case, and what its check must say: a fault that is found by a slip of its own proves nothing.
 FAULTS = {
-    transposed_weights: lambda: ReduceCase((2, 12, 49), 12),
-    tail_off_by_one: lambda: AggregateCase(1237, 3, "float32"),
-    element_never_written: lambda: AggregateCase(1237, 3, "float16"),
-    skipped_softmax: lambda: AggregateCase(1237, 3, "float64"),
-    zeros: lambda: ReduceCase((2, 12, 49), 12, "bfloat16"),
-    nan: lambda: DenseCase(5, 100, 7),
-    wrong_channel: lambda: MaamCase((1, 3, 8, 8)),
-    float16_accumulation: lambda: DenseCase(5, 100, 7),
-    swapped_gradients: lambda: AggregateCase(1237, 3, "bfloat16"),
-    forgotten_softmax_gradient: lambda: AggregateCase(1237, 3, "float32"),
-    stale_running_statistics: lambda: ReduceCase((2, 12, 49), 12),
-    biased_running_variance: lambda: ReduceCase((2, 12, 49), 12),
-    no_batch_terms: lambda: ReduceCase((2, 12, 49), 12),
-    input_written: lambda: AggregateCase(1237, 3, "float32"),
-    written_past_the_end: lambda: AggregateCase(1237, 3, "float32"),
-    ties_to_the_last_maximum: lambda: MaamTrainingCase((2, 3, 8, 8)),
-    float16_result: lambda: MaamDeepCase((2, 3, 8, 8)),
-    gamma_and_beta_swapped: lambda: AgentBlockCase((2, 3, 8, 8)),
-    last_row_forgotten: lambda: DenseGradientCase(5, 100, 7),
-    ignored_rows_counted: lambda: CrossEntropyCase(20, 10, ignored=[1, 4]),
-    stale_powers_of_beta: lambda: AdamCase(100, 3),
-    one_per_cent_too_far: lambda: AdamCase(100, 3),
-    decay_forgotten: lambda: AdamCase(100, 3, rule="decoupled"),
+    transposed_weights: (lambda: ReduceCase((2, 12, 49), 12), "F: error"),
+    tail_off_by_one: (lambda: AggregateCase(1237, 3, "float32"), "G: error"),
+    element_never_written: (lambda: AggregateCase(1237, 3, "float16"), "G: not finite"),
+    skipped_softmax: (lambda: AggregateCase(1237, 3, "float64"), "G: error"),
+    zeros: (lambda: ReduceCase((2, 12, 49), 12, "bfloat16"), "F: error"),
+    nan: (lambda: DenseCase(5, 100, 7), "y: not finite"),
+    wrong_channel: (lambda: MaamCase((1, 3, 8, 8)), "F: error"),
+    float16_accumulation: (lambda: DenseCase(5, 100, 7), "y: error"),
+    swapped_gradients: (lambda: AggregateCase(1237, 3, "bfloat16"), "dA: error"),
+    forgotten_softmax_gradient: (lambda: AggregateCase(1237, 3, "float32"), "d alpha: error"),
+    stale_running_statistics: (lambda: ReduceCase((2, 12, 49), 12), "moving_mean: error"),
+    biased_running_variance: (lambda: ReduceCase((2, 12, 49), 12), "moving_variance: error"),
+    no_batch_terms: (lambda: ReduceCase((2, 12, 49), 12), "dA: error"),
+    input_written: (lambda: AggregateCase(1237, 3, "float32"), "an input was written"),
+    written_past_the_end: (lambda: AggregateCase(1237, 3, "float32"), "written past the end"),
+    ties_to_the_last_maximum: (lambda: MaamTrainingCase((2, 3, 8, 8)), "pixel: error"),
+    float16_result: (lambda: MaamDeepCase((2, 3, 8, 8)), "F: root mean square error"),
+    gamma_and_beta_swapped: (lambda: AgentBlockCase((2, 3, 8, 8)), "dgamma1"),
+    last_row_forgotten: (lambda: DenseGradientCase(5, 100, 7), "dW: error"),
+    ignored_rows_counted: (lambda: CrossEntropyCase(20, 10, ignored=[1, 4]), "loss: error"),
+    stale_powers_of_beta: (lambda: AdamCase(100, 3), "the weights: error"),
+    one_per_cent_too_far: (lambda: AdamCase(100, 3), "the weights: error"),
+    decay_forgotten: (lambda: AdamCase(100, 3, rule="decoupled"), "the weights: error"),
+    mixed_by_equal_weights: (lambda: MaamMixCase((2, 3, 8, 8), kernels=(3, 3)), "G: error"),
+    residual_before_the_relu: (lambda: ConvBlockCase((2, 3, 8, 8), residual=True), "'A'"),
+    gradient_from_the_next_pixel: (lambda: ConvBlockCase((2, 3, 8, 8), pool=True), "'dW'"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.fault)
 def test_a_wrong_kernel_is_found(fault):
-    case = FAULTS[fault]()
-    case.check()
-    with native.launching(fault), pytest.raises(AssertionError):
-        FAULTS[fault]().check()
+    case, message = FAULTS[fault]
+    case().check()
+    with native.launching(fault), pytest.raises(AssertionError, match=message):
+        case().check()
 
 
 def test_a_stale_cache_is_found():
