@@ -33,10 +33,10 @@ COMPATIBILITY = "compatibility"
 # no test that goes through MindSpore.
 _TESTS = (path.name for path in (ROOT / "tests/maam_ops").glob("*.py"))
 KERNELS = (
-    *("csrc", "CMakeLists.txt", "tests/verify", "tests/conftest.py", "tests/kernels.py"),
+    *("csrc", "CMakeLists.txt", "Makefile", "tests/verify", "tests/conftest.py", "tests/kernels.py"),
     *(f"tests/maam_ops/{name}" for name in _TESTS if name.startswith("test_native_") or not name.startswith("test_")),
 )
-EVERYTHING = ("csrc", "CMakeLists.txt", "tests", "maam_ops", "maam", "setup.py", "pyproject.toml")
+EVERYTHING = ("csrc", "CMakeLists.txt", "Makefile", "tests", "maam_ops", "maam", "setup.py", "pyproject.toml")
 
 
 @dataclass(frozen=True)
