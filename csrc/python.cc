@@ -8,6 +8,7 @@
 #include "ceiling/ceiling.h"
 #include "core/aot.h"
 #include "core/dispatch.h"
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/trace.h"
@@ -15,6 +16,16 @@
 namespace py = pybind11;
 
 namespace {
+
+// Of a type that the kernels know, else 0: the entry point refuses the others.
+int64_t ElementSize(const std::string& dtype) {
+  using maam::DType;
+  for (DType known : {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat64, DType::kInt32, DType::kUInt8,
+                      DType::kInt8}) {
+    if (dtype == Name(known)) return SizeOf(known);
+  }
+  return 0;
+}
 
 // One call of an AOT function on arrays. `dtypes` names element types that NumPy lacks (bfloat16, held as uint16).
 void Launch(const std::string& function, const std::vector<py::array>& inputs, const std::vector<py::array>& outputs,
@@ -34,6 +45,14 @@ void Launch(const std::string& function, const std::vector<py::array>& inputs, c
   for (size_t i = 0; i < arrays.size(); ++i) {
     if (!(arrays[i].flags() & py::array::c_style)) {
       maam::Fail("_core.launch", "array " + std::to_string(i), "strides", "a C-contiguous array");
+    }
+    if (const auto size = ElementSize(dtypes[i]); size > 0 && size != arrays[i].itemsize()) {
+      maam::Fail("_core.launch", "array " + std::to_string(i),
+                 std::to_string(arrays[i].itemsize()) + " bytes an element",
+                 std::to_string(size) + " for " + dtypes[i]);
+    }
+    if (i >= inputs.size() && !arrays[i].writeable()) {
+      maam::Fail("_core.launch", "result " + std::to_string(i - inputs.size()), "a read-only array", "a writeable one");
     }
     params.push_back(const_cast<void*>(arrays[i].data()));
     ndims.push_back(static_cast<int>(arrays[i].ndim()));

@@ -45,7 +45,7 @@ def test_every_environment_variable_is_in_the_table():
     for pattern in ("setup.py", "maam_ops/**/*.py", "maam/**/*.py", "csrc/**/*.*"):
         for path in ROOT.glob(pattern):
             if path.suffix in (".py", ".cc", ".h", ".cu"):
-                used |= set(re.findall(r"\"(MAAM_[A-Z_0-9]+)\"", path.read_text()))
+                used |= set(re.findall(r"[\"'](MAAM_[A-Z_0-9]+)[\"']", path.read_text()))
     documented = set(re.findall(r"^\| `(MAAM_[A-Z_0-9]+)`", (ROOT / "docs/design.md").read_text(), flags=re.MULTILINE))
     assert used == documented
 

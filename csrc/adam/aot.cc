@@ -17,6 +17,8 @@ float* State(const AotCall& call, int i, const char* name, int parameter) {
   return static_cast<float*>(call[i].data);
 }
 
+constexpr const char* kStates[] = {"a value", "a first moment", "a second moment"};
+
 float* Floats(const AotCall& call, int i) { return static_cast<float*>(call[i].data); }
 
 // The part of a call that both operators have: `constants` numbers that begin with beta1, beta2 and eps, the decays,
@@ -66,6 +68,9 @@ void Run(const AotCall& call, const char* op, int step, const AdamUpdate& p) {
     RunAdamUpdate(p);
   }
   CheckFinite(op, "rate", rate);
+  // Values and first and second moments, between the step and the gradients.
+  const int parameters = static_cast<int>(p.parameters.size());
+  for (int i = 0; i < 3 * parameters; ++i) CheckFinite(op, kStates[i / parameters], call[step + 1 + i]);
 }
 
 }  // namespace

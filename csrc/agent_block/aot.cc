@@ -11,25 +11,9 @@ namespace {
 enum Saved { kZ, kPooled, kFirstStatistics, kSecondStatistics, kMoments, kSavedCount };
 constexpr int kConstants = 4;  // eps and momentum of the first and of the second normalisation
 
-// Reads a call's parameters one by one.
-class Reader {
+class Reader : public AotReader {
  public:
-  Reader(const AotCall& call, const char* op) : call_(call), op_(op) {}
-
-  const Tensor& Next(const std::string& name, DType dtype, const std::vector<int64_t>& shape) {
-    call_.ExpectDType(at_, name, dtype);
-    const Tensor& tensor = call_[at_++];
-    if (tensor.shape != shape) {
-      Fail(op_, name, "shape " + tensor.ShapeText(), Tensor{nullptr, dtype, shape}.ShapeText());
-    }
-    return tensor;
-  }
-  float* Floats(const std::string& name, const std::vector<int64_t>& shape) {
-    return static_cast<float*>(Next(name, DType::kFloat32, shape).data);
-  }
-  double* Doubles(const std::string& name, const std::vector<int64_t>& shape) {
-    return static_cast<double*>(Next(name, DType::kFloat64, shape).data);
-  }
+  using AotReader::AotReader;
 
   // x, constants, weight, gamma and beta of both convolutions.
   void Block(int moving, AgentBlock* p) {
@@ -83,17 +67,7 @@ class Reader {
     norm->moving_mean = Floats(name + "moving_mean", {channels});
     norm->moving_variance = Floats(name + "moving_variance", {channels});
   }
-
-  const AotCall& call_;
-  const char* op_;
-  int at_ = 0;
 };
-
-int64_t BytesOf(const AotCall& call) {
-  int64_t bytes = 0;
-  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
-  return bytes;
-}
 
 int64_t HalfOf(int64_t extent) { return extent < 0 ? extent : extent / 2; }
 
@@ -111,11 +85,11 @@ MAAM_AOT(AgentBlockForward) {
   for (int i = 0; i < 4; ++i) p.new_statistics[i] = reader.Floats("new statistics", {i < 2 ? p.middle : p.channels});
   const maam::Tensor& a = call[12];
   {
-    maam::Trace trace("agent_block_forward", maam::AgentBlockIsa(), a, maam::BytesOf(call),
-                      maam::AgentBlockForwardScratch(p));
+    maam::Trace trace("agent_block_forward", maam::AgentBlockIsa(), a, call.Bytes(), maam::AgentBlockForwardScratch(p));
     maam::RunAgentBlockForward(p);
   }
   maam::CheckFinite("AgentBlockForward", "A", a);
+  for (int i = 4; i > 0; --i) maam::CheckFinite("AgentBlockForward", "new statistics", call[call.Count() - i]);
 }
 
 // x, constants, weight, gamma, beta of both convolutions, the forward's saved results, dA -> gradients of both weights,
@@ -134,11 +108,11 @@ MAAM_AOT(AgentBlockBackward) {
   p.gradient[5] = reader.Floats("d second beta", {p.channels});
   const maam::Tensor& da = call[8 + maam::kSavedCount];
   {
-    maam::Trace trace("agent_block_backward", maam::AgentBlockIsa(), da, maam::BytesOf(call),
+    maam::Trace trace("agent_block_backward", maam::AgentBlockIsa(), da, call.Bytes(),
                       maam::AgentBlockBackwardScratch(p));
     maam::RunAgentBlockBackward(p);
   }
-  maam::CheckFinite("AgentBlockBackward", "d second weight", call[call.Count() - 3]);
+  for (int i = 6; i > 0; --i) maam::CheckFinite("AgentBlockBackward", "a gradient", call[call.Count() - i]);
 }
 
 // x, constants, weight, gamma, beta of both convolutions, the forward's saved results, dA, gradients of gamma and beta
@@ -156,7 +130,7 @@ MAAM_AOT(AgentBlockInputGradient) {
   p.dx = reader.Floats("dX", call[0].shape);
   const maam::Tensor& dx = call[call.Count() - 1];
   {
-    maam::Trace trace("agent_block_input_gradient", maam::AgentBlockIsa(), dx, maam::BytesOf(call),
+    maam::Trace trace("agent_block_input_gradient", maam::AgentBlockIsa(), dx, call.Bytes(),
                       maam::AgentBlockInputGradientScratch(p));
     maam::RunAgentBlockInputGradient(p);
   }

@@ -19,8 +19,6 @@ namespace maam {
 
 namespace {
 
-int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
-
 // The working memory of one call: tables, then that of each worker.
 class Workspace {
  public:

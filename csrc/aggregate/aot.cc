@@ -57,6 +57,8 @@ MAAM_AOT(AggregateForward) {
   maam::AggregateForward p;
   maam::FillForward(call, branches, 1, &p);
   const maam::Tensor& g = call[branches + 1];
+  call.ExpectSameShape(branches + 1, "G", 1, "branch 0");
+  call.ExpectDType(branches + 1, "G", p.dtype);
   p.g = g.data;
   {
     maam::Trace trace("aggregate_forward", maam::AggregateForwardIsa(), g, (branches + 1) * g.Bytes());
@@ -86,14 +88,23 @@ MAAM_AOT(AggregateBackward) {
   maam::ExpectBranches("AggregateBackward", branches);
   maam::AggregateBackward p;
   maam::FillBackward(call, branches, &p);
-  p.dalpha = call[2 + branches].data;
-  for (int k = 0; k < branches; ++k) p.da[k] = call[3 + branches + k].data;
+  const int first = 3 + branches;  // of dA_1
+  call.ExpectSize(first - 1, "d alpha", branches);
+  call.ExpectDType(first - 1, "d alpha", call[0].dtype);
+  p.dalpha = call[first - 1].data;
+  for (int k = 0; k < branches; ++k) {
+    const std::string name = "gradient of branch " + std::to_string(k);
+    call.ExpectSameShape(first + k, name, 2, "branch 0");
+    call.ExpectDType(first + k, name, p.dtype);
+    p.da[k] = call[first + k].data;
+  }
   {
     maam::Trace trace("aggregate_backward", maam::AggregateBackwardIsa(), call[1],
                       (2 * branches + 1) * call[1].Bytes());
     maam::RunAggregateBackward(p);
   }
-  maam::CheckFinite("AggregateBackward", "d alpha", call[2 + branches]);
+  maam::CheckFinite("AggregateBackward", "d alpha", call[first - 1]);
+  for (int k = 0; k < branches; ++k) maam::CheckFinite("AggregateBackward", "dA", call[first + k]);
 }
 
 // N is the number of elements of alpha: inference is told shapes, not how many there are.

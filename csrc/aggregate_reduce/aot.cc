@@ -129,7 +129,7 @@ MAAM_AOT(AggregateReduceBackward) {
                       ReduceBackwardScratch(p));
     maam::RunAggregateReduceBackward(&p, call[8 + branches].data);
   }
-  maam::CheckFinite(op, "d alpha", call[8 + branches]);
+  for (int i = 8 + branches; i < call.Count(); ++i) maam::CheckFinite(op, "a gradient", call[i]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> AggregateReduceBackwardInferShape(int* ndims, int64_t** shapes, void*) {
@@ -160,7 +160,7 @@ MAAM_AOT(AggregateReduceInferenceBackward) {
                       ReduceBytes(p, 2 * branches, 1), ReduceBackwardScratch(p));
     maam::RunAggregateReduceBackward(&p, call[8 + branches].data);
   }
-  maam::CheckFinite(op, "d alpha", call[8 + branches]);
+  for (int i = 8 + branches; i < call.Count(); ++i) maam::CheckFinite(op, "a gradient", call[i]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> AggregateReduceInferenceBackwardInferShape(int* ndims, int64_t** shapes, void*) {

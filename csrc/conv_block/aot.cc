@@ -11,21 +11,9 @@ namespace {
 // alone.
 constexpr int64_t kConstants = 2;
 
-class Reader {
+class Reader : public AotReader {
  public:
-  Reader(const AotCall& call, const char* op) : call_(call), op_(op) {}
-
-  const Tensor& Next(const std::string& name, DType dtype, const std::vector<int64_t>& shape) {
-    call_.ExpectDType(at_, name, dtype);
-    const Tensor& tensor = call_[at_++];
-    if (tensor.shape != shape) {
-      Fail(op_, name, "shape " + tensor.ShapeText(), Tensor{nullptr, dtype, shape}.ShapeText());
-    }
-    return tensor;
-  }
-  float* Floats(const std::string& name, const std::vector<int64_t>& shape) {
-    return static_cast<float*>(Next(name, DType::kFloat32, shape).data);
-  }
+  using AotReader::AotReader;
 
   // x, constants, weight, gamma, beta and, where `moving`, the moving statistics.
   void Block(bool moving, ConvBlock* p) {
@@ -70,7 +58,7 @@ class Reader {
     saved->z = Floats("z", {p.batch, blocks, p.height, p.width, kChannelBlock});
     saved->pooled = p.pools ? Floats("pooled", {p.batch, blocks, p.height / 2, p.width / 2, kChannelBlock})
                             : Floats("pooled", {1, 1, 1, 1, 1});
-    saved->statistics = static_cast<double*>(Next("statistics", DType::kFloat64, {2, p.channels}).data);
+    saved->statistics = Doubles("statistics", {2, p.channels});
   }
 
   void ExpectTraining(const ConvBlock& p) const {
@@ -80,16 +68,7 @@ class Reader {
   }
 
  private:
-  const AotCall& call_;
-  const char* op_;
-  int at_ = 0;
 };
-
-int64_t BytesOf(const AotCall& call) {
-  int64_t bytes = 0;
-  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
-  return bytes;
-}
 
 Shape ResultShape(const int* ndims, int64_t** shapes) {
   const Shape x = ShapeAt(ndims, shapes, 0);
@@ -110,7 +89,7 @@ MAAM_AOT(ConvBlockInference) {
   p.a = reader.Result("A", p);
   const maam::Tensor& a = call[call.Count() - 1];
   {
-    maam::Trace trace("conv_block_inference", maam::ConvBlockIsa(), a, maam::BytesOf(call),
+    maam::Trace trace("conv_block_inference", maam::ConvBlockIsa(), a, call.Bytes(),
                       maam::ConvBlockInferenceScratch(p));
     maam::RunConvBlockInference(p);
   }
@@ -131,11 +110,11 @@ MAAM_AOT(ConvBlockForward) {
   p.new_variance = reader.Floats("new moving_variance", {p.channels});
   const maam::Tensor& a = call[call.Count() - 6];
   {
-    maam::Trace trace("conv_block_forward", maam::ConvBlockIsa(), a, maam::BytesOf(call),
-                      maam::ConvBlockForwardScratch(p));
+    maam::Trace trace("conv_block_forward", maam::ConvBlockIsa(), a, call.Bytes(), maam::ConvBlockForwardScratch(p));
     maam::RunConvBlockForward(p);
   }
   maam::CheckFinite("ConvBlockForward", "A", a);
+  for (int i = 2; i > 0; --i) maam::CheckFinite("ConvBlockForward", "new statistics", call[call.Count() - i]);
 }
 
 // x, constants, weight, gamma, beta, the forward's saved results, dA -> d weight, d gamma, d beta, dX
@@ -152,10 +131,10 @@ MAAM_AOT(ConvBlockBackward) {
   p.dx = reader.Floats("dX", call[0].shape);
   const maam::Tensor& dx = call[call.Count() - 1];
   {
-    maam::Trace trace("conv_block_backward", maam::ConvBlockIsa(), dx, maam::BytesOf(call),
-                      maam::ConvBlockBackwardScratch(p));
+    maam::Trace trace("conv_block_backward", maam::ConvBlockIsa(), dx, call.Bytes(), maam::ConvBlockBackwardScratch(p));
     maam::RunConvBlockBackward(p);
   }
+  for (int i = 4; i > 1; --i) maam::CheckFinite("ConvBlockBackward", "a gradient", call[call.Count() - i]);
   maam::CheckFinite("ConvBlockBackward", "dX", dx);
 }
 

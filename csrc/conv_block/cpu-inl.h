@@ -20,7 +20,7 @@ struct Memory {
         staged(reinterpret_cast<float*>(scratch + plan.staged)) {}
 };
 
-// f(strip, its first tile) for each strip of a bundle; returns the tiles of all.
+// f(strip, its first tile, its number in the bundle) for each strip of a bundle; returns the tiles of all.
 template <class F>
 MAAM_INLINE int64_t ForStrips(const ConvPlan& plan, int64_t bundle, F&& f) {
   int64_t tiles = 0;

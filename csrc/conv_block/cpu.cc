@@ -16,8 +16,6 @@ namespace maam {
 
 namespace {
 
-int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
-
 template <class Kernel>
 Kernel* KernelOf(const char* name) {
   return Choose<Kernel>(ChooseVariant(name));

@@ -27,10 +27,8 @@ ConvPlan::ConvPlan(const ConvBlock& problem, ConvPass which, int64_t vector_lane
   map = layout.Take(strips.MapSize() * kFloat);
   gradient = layout.Take(backward ? bundle * GradientSize() * kFloat : 0);
   const int64_t widest = backward ? std::max(strips.middle, channels) : strips.middle;
-  // The transform of a row of tiles needs six rows of one vector in between.
-  const int64_t half = 6 * (4 * strips.columns + 2) * lanes;
   input = layout.Take(kWinogradFrequencies * strips.FrequencyStride(widest) * kFloat);
-  product = layout.Take(std::max(kWinogradFrequencies * strips.tiles * Panel(), half) * kFloat);
+  product = layout.Take(kWinogradFrequencies * strips.tiles * Panel() * kFloat);
   staged = layout.Take(StagedSize() * kFloat);
   // Packing needs nine values of each weight of a vector.
   total = std::max(layout.Total(), RoundUp(9 * std::max(depth, outputs) * lanes * kFloat, kCacheLine));

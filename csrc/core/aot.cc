@@ -28,29 +28,50 @@ AotCall::AotCall(const char* op, int count, void** params, const int* ndims, int
   }
 }
 
+const Tensor& AotCall::operator[](int i) const {
+  if (i < 0 || i >= Count()) {
+    Fail(op_, "parameters", std::to_string(Count()), "at least " + std::to_string(i + 1));
+  }
+  return tensors_[i];
+}
+
+int64_t AotCall::Bytes() const {
+  int64_t bytes = 0;
+  for (const Tensor& tensor : tensors_) bytes += tensor.Bytes();
+  return bytes;
+}
+
 void AotCall::ExpectSameShape(int i, const std::string& name, int like, const std::string& like_name) const {
-  if (tensors_[i].shape != tensors_[like].shape) {
-    Fail(op_, name, "shape " + tensors_[i].ShapeText(),
-         "the shape of " + like_name + ", " + tensors_[like].ShapeText());
+  if ((*this)[i].shape != (*this)[like].shape) {
+    Fail(op_, name, "shape " + (*this)[i].ShapeText(), "the shape of " + like_name + ", " + (*this)[like].ShapeText());
   }
 }
 
 void AotCall::ExpectDType(int i, const std::string& name, DType expected) const {
-  if (tensors_[i].dtype != expected) {
-    Fail(op_, name, std::string("dtype ") + Name(tensors_[i].dtype), Name(expected));
+  if ((*this)[i].dtype != expected) {
+    Fail(op_, name, std::string("dtype ") + Name((*this)[i].dtype), Name(expected));
   }
 }
 
 void AotCall::ExpectSingle(int i, const std::string& name) const {
-  if (!IsSingle(tensors_[i].dtype)) {
-    Fail(op_, name, std::string("dtype ") + Name(tensors_[i].dtype), "float32, float16 or bfloat16");
+  if (!IsSingle((*this)[i].dtype)) {
+    Fail(op_, name, std::string("dtype ") + Name((*this)[i].dtype), "float32, float16 or bfloat16");
   }
 }
 
 void AotCall::ExpectSize(int i, const std::string& name, int64_t expected) const {
-  if (tensors_[i].Size() != expected) {
-    Fail(op_, name, "shape " + tensors_[i].ShapeText(), std::to_string(expected) + " elements");
+  if ((*this)[i].Size() != expected) {
+    Fail(op_, name, "shape " + (*this)[i].ShapeText(), std::to_string(expected) + " elements");
   }
+}
+
+const Tensor& AotReader::Next(const std::string& name, DType dtype, const std::vector<int64_t>& shape) {
+  call_.ExpectDType(at_, name, dtype);
+  const Tensor& tensor = call_[at_++];
+  if (tensor.shape != shape) {
+    Fail(op_, name, "shape " + tensor.ShapeText(), Tensor{nullptr, dtype, shape}.ShapeText());
+  }
+  return tensor;
 }
 
 std::map<std::string, AotFunction*>& AotFunctions() {

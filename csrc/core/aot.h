@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/call_scope.h"
 #include "core/export.h"
 #include "core/tensor.h"
 
@@ -21,7 +22,8 @@ class AotCall {
   AotCall(const char* op, int count, void** params, const int* ndims, int64_t** shapes, const char** dtypes,
           void* stream, bool integers = false);
   int Count() const { return static_cast<int>(tensors_.size()); }
-  const Tensor& operator[](int i) const { return tensors_[i]; }
+  const Tensor& operator[](int i) const;    // throws an Error where there are fewer
+  int64_t Bytes() const;                    // of all parameters
   void* Stream() const { return stream_; }  // of the device; null on CPU
 
   // Each throws an Error that names the operator and the argument.
@@ -34,6 +36,27 @@ class AotCall {
   std::string op_;
   std::vector<Tensor> tensors_;
   void* stream_;
+};
+
+// Reads the parameters of a call one by one.
+class AotReader {
+ public:
+  AotReader(const AotCall& call, const char* op) : call_(call), op_(op) {}
+
+  const Tensor& Next(const std::string& name, DType dtype, const std::vector<int64_t>& shape);
+  float* Floats(const std::string& name, const std::vector<int64_t>& shape) {
+    return static_cast<float*>(Next(name, DType::kFloat32, shape).data);
+  }
+  double* Doubles(const std::string& name, const std::vector<int64_t>& shape) {
+    return static_cast<double*>(Next(name, DType::kFloat64, shape).data);
+  }
+
+ protected:
+  const AotCall& call_;
+  const char* op_;
+
+ private:
+  int at_ = 0;
 };
 
 // Every entry point by name: the Python module calls kernels through the same door as MindSpore.
@@ -61,6 +84,7 @@ inline Shape ShapeAt(const int* ndims, int64_t** shapes, int i) { return Shape(s
   static void name##Body(const maam::AotCall& call);                                                               \
   MAAM_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void* stream, \
                        void*) {                                                                                    \
+    const maam::CallScope scope;                                                                                   \
     name##Body(maam::AotCall(#name, nparam, params, ndims, shapes, dtypes, stream, integers));                     \
     return 0;                                                                                                      \
   }                                                                                                                \

@@ -19,6 +19,9 @@ namespace maam {
 // products of bfloat16.
 enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kCuda };
 
+// float32 in a vector.
+constexpr int64_t FloatLanes(Isa isa) { return isa >= Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
+
 MAAM_PUBLIC const char* Name(Isa isa);
 MAAM_PUBLIC Isa ParseIsa(const std::string& name);  // throws Error, naming the known ones
 

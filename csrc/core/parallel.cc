@@ -7,11 +7,14 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 
+#include "core/call_scope.h"
 #include "core/error.h"
 
 namespace maam {
@@ -46,12 +49,12 @@ class Pool {
   void Run(int64_t tasks, void (*run)(void*, int64_t), void* context, int helpers) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
+      helpers = std::min(helpers, Threads(helpers));
       run_ = run;
       context_ = context;
       tasks_ = tasks;
       next_.store(0, std::memory_order_relaxed);
       open_places_ = helpers;
-      for (; threads_ < helpers; ++threads_) std::thread([this] { Work(); }).detach();
     }
     helpers == 1 ? wake_.notify_one() : wake_.notify_all();
     Drain(run, context, tasks);
@@ -63,6 +66,18 @@ class Pool {
   std::mutex in_use;  // held by the caller whose job runs
 
  private:
+  // Helpers there are, if possible as many as wanted: where the system has no more threads, fewer do the same work.
+  int Threads(int wanted) {
+    try {
+      for (; threads_ < wanted; ++threads_) std::thread([this] { Work(); }).detach();
+    } catch (const std::system_error& error) {
+      if (!said_)
+        std::fprintf(stderr, "maam_ops: runs on %d threads, no more can be had: %s\n", threads_ + 1, error.what());
+      said_ = true;
+    }
+    return threads_;
+  }
+
   void Drain(void (*run)(void*, int64_t), void* context, int64_t tasks) {
     for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks;) run(context, task);
   }
@@ -95,6 +110,7 @@ class Pool {
   int open_places_ = 0;
   int running_ = 0;
   int threads_ = 0;
+  bool said_ = false;
 };
 
 // Leaked on purpose: helpers sleep on it until the process ends. A forked child leaves its parent's pool, whose
@@ -115,7 +131,7 @@ thread_local bool inside_task = false;
 
 }  // namespace
 
-int NumThreads() { return Limit().load(std::memory_order_relaxed); }
+int NumThreads() { return CallScope::Threads(Limit().load(std::memory_order_relaxed)); }
 
 void SetNumThreads(int n) { Limit().store(CheckedThreads(std::to_string(n))); }
 

@@ -10,7 +10,8 @@
 
 namespace maam {
 
-MAAM_PUBLIC int NumThreads();           // the limit in force: MAAM_OPS_NUM_THREADS, else the CPUs this process may use
+// The limit in force: MAAM_OPS_NUM_THREADS, else the CPUs this process may use; the same throughout one call.
+MAAM_PUBLIC int NumThreads();
 MAAM_PUBLIC void SetNumThreads(int n);  // throws Error unless n >= 1
 
 namespace internal {

@@ -1,5 +1,8 @@
 #include "core/trace.h"
 
+#include <pthread.h>
+
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -26,9 +29,14 @@ struct CounterTable {
   std::map<std::string, KernelCounters> by_kernel;
 };
 
+// Leaked: kernels may run while statics are destroyed. A forked child, in which another thread's lock would never be
+// released, gets a table of its own.
 CounterTable& Table() {
-  static CounterTable* const table = new CounterTable;  // leaked: kernels may run while statics are destroyed
-  return *table;
+  static std::atomic<CounterTable*> table{[] {
+    pthread_atfork(nullptr, nullptr, [] { table.store(new CounterTable); });
+    return new CounterTable;
+  }()};
+  return *table.load();
 }
 
 template <class T>

@@ -13,7 +13,9 @@ CrossEntropy ProblemOf(const AotCall& call) {
   const Tensor& logits = call[2];
   CrossEntropy p;
   p.dtype = logits.dtype;
-  if (p.dtype == DType::kInt32) Fail(kOp, "logits", "dtype int32", "a float type");
+  if (!IsSingle(p.dtype) && p.dtype != DType::kFloat64) {
+    Fail(kOp, "logits", std::string("dtype ") + Name(p.dtype), "float32, float16, bfloat16 or float64");
+  }
   if (logits.shape.size() != 2 || logits.shape[1] < 1) {
     Fail(kOp, "logits", "shape " + logits.ShapeText(), "(rows, classes), at least one class");
   }
@@ -55,6 +57,7 @@ MAAM_AOT_WITH_INTEGERS(CrossEntropy) {
     maam::RunCrossEntropy(p);
   }
   maam::CheckFinite("CrossEntropy", "loss", call[4]);
+  maam::CheckFinite("CrossEntropy", "d logits", call[5]);
 }
 
 // The loss has one dimension: in GRAPH mode MindSpore makes a Python number of a result without, and its gradient 0.

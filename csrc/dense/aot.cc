@@ -69,12 +69,6 @@ void FillGradient(const AotCall& call, const char* op, int results, DenseGradien
   }
 }
 
-int64_t BytesOf(const AotCall& call) {
-  int64_t bytes = 0;
-  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
-  return bytes;
-}
-
 }  // namespace
 }  // namespace maam
 
@@ -84,7 +78,7 @@ MAAM_AOT(DenseForward) {
   const maam::DenseForward p = maam::ProblemOf(call);
   const maam::Tensor& y = call[call.Count() - 1];
   {
-    maam::Trace trace("dense_forward", maam::DenseForwardIsa(p), y, maam::BytesOf(call), maam::DenseForwardScratch(p));
+    maam::Trace trace("dense_forward", maam::DenseForwardIsa(p), y, call.Bytes(), maam::DenseForwardScratch(p));
     maam::RunDenseForward(p);
   }
   maam::CheckFinite("DenseForward", "y", y);
@@ -110,7 +104,7 @@ MAAM_AOT(DenseInputGradient) {
   p.weight = call[0].data;
   p.dx = call[last].data;
   {
-    maam::Trace trace("dense_input_gradient", maam::DenseGradientIsa(), call[last], maam::BytesOf(call),
+    maam::Trace trace("dense_input_gradient", maam::DenseGradientIsa(), call[last], call.Bytes(),
                       maam::DenseGradientScratch(p, p.outputs));
     maam::RunDenseInputGradient(p);
   }
@@ -137,11 +131,12 @@ MAAM_AOT(DenseParameterGradients) {
   p.dweight = call[last - 1].data;
   p.dbias = call[last].data;
   {
-    maam::Trace trace("dense_parameter_gradients", maam::DenseGradientIsa(), call[last - 1], maam::BytesOf(call),
+    maam::Trace trace("dense_parameter_gradients", maam::DenseGradientIsa(), call[last - 1], call.Bytes(),
                       maam::DenseGradientScratch(p, p.batch));
     maam::RunDenseParameterGradients(p);
   }
   maam::CheckFinite("DenseParameterGradients", "dW", call[last - 1]);
+  maam::CheckFinite("DenseParameterGradients", "db", call[last]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> DenseParameterGradientsInferShape(int* ndims, int64_t** shapes, void*) {

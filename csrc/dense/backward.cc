@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/ceil_div.h"
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "dense/kernels.h"
@@ -15,8 +16,6 @@ constexpr int64_t kTaskFloats = 1 << 16;
 // Results from this size on leave the cache before anybody reads them.
 constexpr int64_t kStreamBytes = 16 << 20;
 constexpr int64_t kBlock = 16;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Rows of A apart by what is not a power of two.
 int64_t AStride(int64_t depth) { return RoundUp(depth, kBlock) + kBlock; }

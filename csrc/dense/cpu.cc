@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "core/ceil_div.h"
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "core/scratch.h"
@@ -19,16 +20,14 @@ namespace {
 
 constexpr int64_t kFinishFloats = 16384;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // How the work is cut up: tasks of a segment of the inputs by a block of outputs. Each task copies its part of x, so
 // that few are better, as long as threads have several to even out. The bits of a result do not depend on its block.
 struct Tasks {
   int64_t segments, block, blocks;
 
   explicit Tasks(const DenseForward& p) : segments(CeilDiv(p.inputs, kSegment)) {
-    const int64_t wanted = CeilDiv(4 * NumThreads(), segments);
-    block = RoundUp(CeilDiv(p.outputs, wanted), 2 * kOutputs);
+    const int64_t wanted = CeilDiv(4 * NumThreads(), std::max<int64_t>(segments, 1));
+    block = RoundUp(std::max<int64_t>(CeilDiv(p.outputs, wanted), 1), 2 * kOutputs);
     blocks = CeilDiv(p.outputs, block);
   }
   int64_t Count() const { return segments * blocks; }

@@ -39,9 +39,7 @@ DenseInt8 ProblemOf(const AotCall& call, const char* op) {
 }
 
 void Run(const AotCall& call, const DenseInt8& p) {
-  int64_t bytes = 0;
-  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
-  Trace trace("dense_int8", DenseInt8Isa(), call[4], bytes, DenseInt8Scratch(p));
+  Trace trace("dense_int8", DenseInt8Isa(), call[4], call.Bytes(), DenseInt8Scratch(p));
   RunDenseInt8(p);
 }
 
@@ -75,6 +73,7 @@ MAAM_AOT_WITH_INTEGERS(DenseInt8Float) {
   call.ExpectSize(4, "y", p.batch * p.outputs);
   p.floats = static_cast<float*>(call[4].data);
   maam::Run(call, p);
+  maam::CheckFinite("DenseInt8Float", "y", call[4]);
 }
 
 MAAM_EXPORT maam::Shape DenseInt8FloatInferShape(int* ndims, int64_t** shapes, void*) {

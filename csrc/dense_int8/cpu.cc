@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/ceil_div.h"
 #include "core/dispatch.h"
 #include "core/parallel.h"
 
@@ -17,8 +18,6 @@ namespace {
 
 constexpr int64_t kFinishSums = 16384;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // A task is a segment of the inputs by a range of blocks of outputs. Each copies its part of x, so that few are better,
 // as long as threads have several to even out.
 struct Tasks {
@@ -26,7 +25,7 @@ struct Tasks {
 
   explicit Tasks(const DenseInt8& p) : segments(CeilDiv(p.inputs, kInt8Segment)) {
     // Whole pairs of blocks, which the wide variants take at a time.
-    blocks = RoundUp(CeilDiv(OutputBlocks(p), CeilDiv(4 * NumThreads(), segments)), 2);
+    blocks = RoundUp(std::max<int64_t>(CeilDiv(OutputBlocks(p), CeilDiv(4 * NumThreads(), segments)), 1), 2);
     ranges = CeilDiv(OutputBlocks(p), blocks);
   }
   int64_t Count() const { return segments * ranges; }

@@ -117,10 +117,9 @@ MAAM_AOT(MaamInference) {
   maam::MaamInference p;
   args.Operands((result - args.ConvNormAt(1)) / 5, 1, &p);
   p.f = args.Data(result, "F", {p.batch, p.outputs, p.height / 2, p.width / 2});
-  int64_t bytes = 0;
-  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
   {
-    maam::Trace trace("maam_inference", maam::MaamInferenceIsa(p), call[result], bytes, maam::MaamInferenceScratch(p));
+    maam::Trace trace("maam_inference", maam::MaamInferenceIsa(p), call[result], call.Bytes(),
+                      maam::MaamInferenceScratch(p));
     maam::RunMaamInference(p);
   }
   maam::CheckFinite(op, "F", call[result]);

@@ -36,12 +36,6 @@ uint8_t* MixPixel(const AotCall& call, const MaamCall& args, int i, const MaamIn
   return static_cast<uint8_t*>(call[i].data);
 }
 
-int64_t MixBytes(const AotCall& call) {
-  int64_t bytes = 0;
-  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
-  return bytes;
-}
-
 Shape WeightAt(const int* ndims, int64_t** shapes, int64_t k) {
   return ShapeAt(ndims, shapes, static_cast<int>(MaamCall::kFirstBranch + 5 * k));
 }
@@ -59,8 +53,7 @@ MAAM_AOT(MaamMix) {
   args.Operands((result - maam::MaamCall::kFirstBranch) / 5, 1, &p);
   float* g = args.Floats(result, "G", maam::MixShape(p));
   {
-    maam::Trace trace("maam_mix", maam::MaamInferenceIsa(p), call[result], maam::MixBytes(call),
-                      maam::MaamMixScratch(p));
+    maam::Trace trace("maam_mix", maam::MaamInferenceIsa(p), call[result], call.Bytes(), maam::MaamMixScratch(p));
     maam::RunMaamMix(p, g);
   }
   maam::CheckFinite(op, "G", call[result]);
@@ -93,11 +86,12 @@ MAAM_AOT_WITH_INTEGERS(MaamMixTraining) {
     p.new_variance[k] = args.Floats(i++, part, {p.channels});
   }
   {
-    maam::Trace trace("maam_mix_training", maam::MaamInferenceIsa(p), call[g], maam::MixBytes(call),
+    maam::Trace trace("maam_mix_training", maam::MaamInferenceIsa(p), call[g], call.Bytes(),
                       maam::MaamTrainingScratch(p));
     maam::RunMaamTraining(p);
   }
   maam::CheckFinite(op, "G", call[g]);
+  for (int i = g + 3; i < call.Count(); ++i) maam::CheckFinite(op, "new moving statistics", call[i]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> MaamMixTrainingInferShape(int* ndims, int64_t** shapes, void*) {
@@ -141,11 +135,11 @@ MAAM_AOT_WITH_INTEGERS(MaamMixBackward) {
     p.dbeta[k] = args.Floats(i++, part + " beta", call[args.ConvNormAt(k) + 1].shape);
   }
   {
-    maam::Trace trace("maam_mix_backward", maam::MaamInferenceIsa(p), call[dg], maam::MixBytes(call),
+    maam::Trace trace("maam_mix_backward", maam::MaamInferenceIsa(p), call[dg], call.Bytes(),
                       maam::MaamBackwardScratch(p));
     maam::RunMaamBackward(p);
   }
-  maam::CheckFinite(op, "d weight", call[dg + 2]);
+  for (i = dg + 1; i < call.Count(); ++i) maam::CheckFinite(op, "a gradient", call[i]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> MaamMixBackwardInferShape(int* ndims, int64_t** shapes, void*) {
@@ -179,7 +173,7 @@ MAAM_AOT_WITH_INTEGERS(MaamMixInputGradient) {
   }
   p.dx = args.Floats(i, "dX", call[0].shape);
   {
-    maam::Trace trace("maam_mix_input_gradient", maam::MaamInferenceIsa(p), call[i], maam::MixBytes(call),
+    maam::Trace trace("maam_mix_input_gradient", maam::MaamInferenceIsa(p), call[i], call.Bytes(),
                       maam::MaamInputGradientScratch(p));
     maam::RunMaamInputGradient(p);
   }

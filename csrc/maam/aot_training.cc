@@ -47,12 +47,6 @@ uint8_t* Pixel(const AotCall& call, const MaamCall& args, int i, const MaamInfer
   return static_cast<uint8_t*>(call[i].data);
 }
 
-int64_t Bytes(const AotCall& call) {
-  int64_t bytes = 0;
-  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
-  return bytes;
-}
-
 }  // namespace
 }  // namespace maam
 
@@ -84,11 +78,11 @@ MAAM_AOT_WITH_INTEGERS(MaamTraining) {
     p.new_variance[k] = args.Floats(i++, part, {channels});
   }
   {
-    maam::Trace trace("maam_training", maam::MaamInferenceIsa(p), call[f], maam::Bytes(call),
-                      maam::MaamTrainingScratch(p));
+    maam::Trace trace("maam_training", maam::MaamInferenceIsa(p), call[f], call.Bytes(), maam::MaamTrainingScratch(p));
     maam::RunMaamTraining(p);
   }
   maam::CheckFinite(op, "F", call[f]);
+  for (int i = saved.pixel + 1; i < call.Count(); ++i) maam::CheckFinite(op, "new moving statistics", call[i]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> MaamTrainingInferShape(int* ndims, int64_t** shapes, void*) {
@@ -142,11 +136,10 @@ MAAM_AOT_WITH_INTEGERS(MaamBackward) {
   }
   p.dg = args.Floats(i, "dG", maam::FeatureShape(p, p.channels));
   {
-    maam::Trace trace("maam_backward", maam::MaamInferenceIsa(p), call[df], maam::Bytes(call),
-                      maam::MaamBackwardScratch(p));
+    maam::Trace trace("maam_backward", maam::MaamInferenceIsa(p), call[df], call.Bytes(), maam::MaamBackwardScratch(p));
     maam::RunMaamBackward(p);
   }
-  maam::CheckFinite(op, "dG", call[i]);
+  for (i = df + 1; i < call.Count(); ++i) maam::CheckFinite(op, "a gradient", call[i]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> MaamBackwardInferShape(int* ndims, int64_t** shapes, void*) {
@@ -182,7 +175,7 @@ MAAM_AOT_WITH_INTEGERS(MaamInputGradient) {
   }
   p.dx = args.Floats(i, "dX", call[0].shape);
   {
-    maam::Trace trace("maam_input_gradient", maam::MaamInferenceIsa(p), call[i], maam::Bytes(call),
+    maam::Trace trace("maam_input_gradient", maam::MaamInferenceIsa(p), call[i], call.Bytes(),
                       maam::MaamInputGradientScratch(p));
     maam::RunMaamInputGradient(p);
   }

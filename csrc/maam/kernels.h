@@ -70,7 +70,8 @@ constexpr int64_t kMaxInputTaps = 4;
 inline int64_t InputRow(int64_t taps) { return RoundUp(taps, kMaxInputTaps); }
 
 // Gradient of one image's X. What the statistics of the batch add is linear in the patches: for every pixel
-// dP = constant + matrix P, which each tap takes back to where it was read; `rest` are the other terms, those of D.
+// dP = constant + matrix P, which each tap takes back to where it was read; the other terms are those of `dg`, which
+// pixel by pixel goes to `pixel` by `weight`.
 struct InputOperands {
   int64_t kernel;                     // the largest of any branch
   const float* matrix;                // taps x taps

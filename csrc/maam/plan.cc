@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/ceil_div.h"
+
 namespace maam {
 namespace {
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t FloorHalf(int64_t x) { return x >= 0 ? x / 2 : -((1 - x) / 2); }
 

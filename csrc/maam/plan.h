@@ -62,9 +62,6 @@ constexpr int64_t PointChannels(int64_t lanes) { return lanes == 16 ? 4 : 3; }
 // Beyond, what is added up on the way might overflow where the convolution does not.
 constexpr float kModerate = 0x1p60f;
 
-// Of a vector of the variant.
-inline int64_t FloatLanes(Isa isa) { return isa >= Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
-
 inline int64_t PairsOf(int64_t depth) { return (depth + 1) / 2; }
 // Whether products are of pairs of bfloat16 where the CPU has such.
 bool InPairs(const MaamInference& p);

@@ -33,8 +33,6 @@ constexpr uint8_t kNoPixel = 4;
 
 // Taps of the largest kernel of any branch.
 int64_t PatchTaps(const MaamInference& p);
-// Elements of the tensor of moments: (taps + 1) squared. Row t holds Cov_tu, the last row m_u, and at its end n.
-inline int64_t MomentElements(const MaamInference& p) { return (PatchTaps(p) + 1) * (PatchTaps(p) + 1); }
 inline int64_t PixelElements(const MaamInference& p) {
   return p.branches * p.batch * p.channels * (p.height / 2) * (p.width / 2);
 }

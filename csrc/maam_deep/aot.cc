@@ -105,10 +105,9 @@ MAAM_AOT(MaamDeepInference) {
   call.ExpectDType(call.Count() - 1, "F", p.dtype);
   maam::ExpectShape(f, "F", {p.batch, p.outputs, p.height / 2, p.width / 2});
   p.f = f.data;
-  int64_t bytes = 0;
-  for (int i = 0; i < call.Count(); ++i) bytes += call[i].Bytes();
   {
-    maam::Trace trace("maam_deep_inference", maam::MaamDeepInferenceIsa(), f, bytes, maam::MaamDeepInferenceScratch(p));
+    maam::Trace trace("maam_deep_inference", maam::MaamDeepInferenceIsa(), f, call.Bytes(),
+                      maam::MaamDeepInferenceScratch(p));
     maam::RunMaamDeepInference(p);
   }
   maam::CheckFinite("MaamDeepInference", "F", f);

@@ -15,8 +15,6 @@ namespace maam {
 
 namespace {
 
-int64_t FloatLanes(Isa isa) { return isa == Isa::kAvx512 ? 16 : isa == Isa::kAvx2 ? 8 : 4; }
-
 DeepPlan PlanOf(const MaamDeepInference& p, Isa isa) { return DeepPlan(p, FloatLanes(isa), NumThreads()); }
 
 int64_t WorkersOf(const DeepPlan& plan) {

@@ -55,7 +55,7 @@ MAAM_AOT_WITH_INTEGERS(MaamDeepInt8) {
   p.reduce = args.Conv(scale + 1, "reduce", p.outputs, p.channels, 1);
   p.reduce_scale = args.Scale(scale + 3, "reduce scale", p.outputs);
   p.f = args.F(p.batch, p.height, p.width, p.outputs);
-  maam::Trace trace("maam_deep_int8", maam::MaamDeepInt8Isa(), call[call.Count() - 1], args.Bytes(),
+  maam::Trace trace("maam_deep_int8", maam::MaamDeepInt8Isa(), call[call.Count() - 1], call.Bytes(),
                     maam::MaamDeepInt8Scratch(p));
   maam::RunMaamDeepInt8(p);
 }

@@ -79,12 +79,6 @@ uint8_t* Int8Call::F(int64_t batch, int64_t height, int64_t width, int64_t outpu
   return static_cast<uint8_t*>(call_[last].data);
 }
 
-int64_t Int8Call::Bytes() const {
-  int64_t bytes = 0;
-  for (int i = 0; i < call_.Count(); ++i) bytes += call_[i].Bytes();
-  return bytes;
-}
-
 Shape Int8FShape(int* ndims, int64_t** shapes, int64_t outputs) {
   const Shape x = ShapeAt(ndims, shapes, 0);
   const auto half = [](int64_t extent) { return extent < 0 ? extent : extent / 2; };
@@ -115,7 +109,7 @@ MAAM_AOT_WITH_INTEGERS(MaamInt8) {
   p.reduce = args.Conv(scale + 1, "reduce", p.outputs, p.channels, 1);
   p.reduce_scale = args.Scale(scale + 3, "reduce scale", p.outputs);
   p.f = args.F(p.batch, p.height, p.width, p.outputs);
-  maam::Trace trace("maam_int8", maam::MaamInt8Isa(), call[call.Count() - 1], args.Bytes(), maam::MaamInt8Scratch(p));
+  maam::Trace trace("maam_int8", maam::MaamInt8Isa(), call[call.Count() - 1], call.Bytes(), maam::MaamInt8Scratch(p));
   maam::RunMaamInt8(p);
 }
 

@@ -23,7 +23,6 @@ class Int8Call {
   const float* Scale(int i, const std::string& name, int64_t outputs) const;
   // The last parameter: (B, H / 2, W / 2, O rounded up to kQuad).
   uint8_t* F(int64_t batch, int64_t height, int64_t width, int64_t outputs) const;
-  int64_t Bytes() const;
 
  private:
   const AotCall& call_;

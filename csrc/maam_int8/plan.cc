@@ -2,12 +2,10 @@
 
 #include <algorithm>
 
+#include "core/ceil_div.h"
+
 namespace maam {
-namespace {
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
+namespace {}  // namespace
 
 // The arithmetic of a pixel does not depend on the strip it lies in, so strips may follow the number of threads.
 MaamInt8Plan::MaamInt8Plan(const MaamInt8& problem, int threads)

@@ -170,6 +170,7 @@ MAAM_AOT(ReduceTraining) {
     maam::RunReduceTraining(p);
   }
   maam::CheckFinite("ReduceTraining", "F", call[7]);
+  for (int i = 11; i < 13; ++i) maam::CheckFinite("ReduceTraining", "new moving statistics", call[i]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> ReduceTrainingInferShape(int* ndims, int64_t** shapes, void*) {
@@ -195,7 +196,7 @@ MAAM_AOT(ReduceBackward) {
     maam::Trace trace("reduce_backward", maam::ReduceIsa(), call[7], ReduceBytes(p, 2, 2), ReduceBackwardScratch(p));
     maam::RunReduceBackward(&p);
   }
-  maam::CheckFinite("ReduceBackward", "dG", call[8]);
+  for (int i = 8; i < call.Count(); ++i) maam::CheckFinite("ReduceBackward", "a gradient", call[i]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> ReduceBackwardInferShape(int* ndims, int64_t** shapes, void*) {
@@ -222,7 +223,7 @@ MAAM_AOT(ReduceInferenceBackward) {
                       ReduceBackwardScratch(p));
     maam::RunReduceBackward(&p);
   }
-  maam::CheckFinite("ReduceInferenceBackward", "dG", call[8]);
+  for (int i = 8; i < call.Count(); ++i) maam::CheckFinite("ReduceInferenceBackward", "a gradient", call[i]);
 }
 
 MAAM_EXPORT std::vector<maam::Shape> ReduceInferenceBackwardInferShape(int* ndims, int64_t** shapes, void*) {

@@ -105,7 +105,8 @@ void RunReduceInference(const ReduceInference& p) {
   void* scale = shared.At(SharedLayout(p).scale);
   for (int64_t o = 0; o < p.outputs; ++o) {
     const double variance = ChannelAt(compute, p.moving_variance, o);
-    SetChannel(compute, scale, o, ChannelAt(compute, p.gamma, o) / std::sqrt(variance + p.eps));
+    // As the backward has it, which must agree on the sign of what the ReLU cuts.
+    SetChannel(compute, scale, o, ChannelAt(compute, p.gamma, o) * (1 / std::sqrt(variance + p.eps)));
   }
   const int64_t tiles = task.tiling.Count();
   const int64_t per_task = InferenceTilesATask(tiles);

@@ -5,14 +5,13 @@
 
 #include <cstdint>
 
+#include "core/ceil_div.h"
 #include "core/scratch.h"
 
 namespace maam {
 
 constexpr int64_t kWinogradFrequencies = 36;
 constexpr int64_t kBlockTiles = 8;  // of any variant's block of rows (core/panel-inl.h), or a multiple of it
-
-static inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Weights as kernels read them: panels (core/panel-inl.h), and a shift for each output, padded to whole panels.
 struct Panels {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/parallel.h"
 
@@ -51,6 +52,13 @@ void FillGradientNorm(bool exists, double dgamma, double dbeta, int64_t c, Batch
   norm->slope[c] = static_cast<float>(-scale * norm->rstd[c] * dgamma);
 }
 
+// Squared deviations as a strip has left them: their correction may leave less than 0, or, where the squares of finite
+// values are beyond float32, infinity less infinity.
+static double SquaresOf(float mean, float squares) {
+  if (std::isnan(squares) && std::isfinite(mean)) return std::numeric_limits<double>::infinity();
+  return squares < 0 ? 0 : squares;
+}
+
 void JoinStatistics(const WinogradTraining& plan, const BlockNorm& norm, int64_t count, int64_t padded,
                     double* statistics, float* new_mean, float* new_variance) {
   const Strips& t = plan.strips;
@@ -64,7 +72,7 @@ void JoinStatistics(const WinogradTraining& plan, const BlockNorm& norm, int64_t
       const float* sums = plan.strip_sums + i * 2 * padded + c;
       const double delta = sums[0] - mean;
       mean += delta * more / (pixels + more);
-      deviations += std::max(0.0f, sums[padded]) + delta * delta * pixels * more / (pixels + more);
+      deviations += SquaresOf(sums[0], sums[padded]) + delta * delta * pixels * more / (pixels + more);
       pixels += more;
     }
     statistics[c] = mean;

@@ -46,7 +46,9 @@ struct BatchNormVectors {
   // dZ = scale dY + offset + slope (z - mean)
   float* offset = nullptr;
   float* slope = nullptr;
-  float* sign = nullptr;  // of gamma: which of a window's pixels becomes the maximum
+  // Of gamma, or 0: which of a window's pixels becomes the maximum, before there are statistics. Where a tiny gamma
+  // makes pixels equal by rounding alone, d gamma is that of the exact maximum, not of the first.
+  float* sign = nullptr;
 
   static constexpr int kVectors = 7;
   // The vectors, `padded` floats each, one after the other.

@@ -16,6 +16,18 @@ ISAS = native.isas("aggregate_forward")
 SIZES = [0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 65, 127, 1023, 1025, 32767, 32769]
 
 
+@pytest.mark.parametrize("dtype, shape", [("float32", (4,)), ("float16", (32,)), ("float32", (2, 16))])
+def test_a_result_that_does_not_fit_is_refused(dtype, shape):
+    """It would be written past its end."""
+    case = AggregateCase(32, 2, "float32")
+    result = Array.poisoned(shape, dtype)
+    with pytest.raises(ValueError, match="AggregateForward: G: got"):
+        launch("AggregateForward", [case.alpha, *case.a], [result])
+    results = [Array.poisoned((2,), "float32"), Array.poisoned((32,), "float32"), result]
+    with pytest.raises(ValueError, match="AggregateBackward: gradient of branch 1: got"):
+        launch("AggregateBackward", [case.alpha, case.dg, *case.a], results)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", native.DTYPES)
 @pytest.mark.parametrize("size", SIZES)

@@ -95,6 +95,20 @@ def test_nan_counts_as_not_positive(isa):
     np.testing.assert_array_equal(results["A"].values[:, others], before[:, others])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("size", [3e18, 1e19])
+def test_a_variance_beyond_float32_is_infinite(isa, size):
+    """As in MindSpore, where every result is beta then, and not a finite number that means nothing."""
+    case = ConvBlockCase((5, 3, 8, 8))
+    case.x = case.array(size * case.x.values)
+    case.operands[0] = case.array(20 * case.operands[0].values)
+    with capped(isa):
+        results = case.results()
+    assert np.isinf(results["variance"].values).all()
+    beta = np.maximum(case.operands[2].values, 0).reshape(1, -1, 1, 1)
+    np.testing.assert_array_equal(results["A"].values, np.broadcast_to(beta, results["A"].data.shape))
+
+
 def test_an_empty_batch_is_empty_in_evaluation():
     assert ConvBlockCase((0, 3, 8, 8), pool=True).evaluate().data.shape == (0, 10, 4, 4)
 

@@ -18,6 +18,14 @@ def test_sizes_around_blocks(isa, batch, inputs, outputs):
         DenseCase(batch, inputs, outputs, offset=batch % 3).check()
 
 
+@pytest.mark.parametrize("inputs", [1, 8, 5000])
+@pytest.mark.parametrize("batch", [0, 1, 9])
+def test_no_outputs(batch, inputs):
+    assert DenseCase(batch, inputs, 0).run().data.shape == (batch, 0)
+    dx, dweight, dbias = DenseGradientCase(batch, inputs, 0).run()
+    assert not dx.data.any() and dweight.data.shape == (0, inputs) and dbias.data.shape == (0,)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("weight_dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -10,6 +10,11 @@ from .native import Array, capped
 ISAS = native.isas("dense_int8")
 
 
+@pytest.mark.parametrize("floats", [True, False])
+def test_no_outputs(floats):
+    assert DenseInt8Case(3, 8, 0, floats=floats).run().data.shape == (3, 0)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("batch", [0, 1, 2, 3, 4, 5, 8, 9, 63, 64, 65, 130])
 @pytest.mark.parametrize("inputs, outputs", [(4, 1), (20, 3), (100, 16), (1032, 35), (64, 47)])

@@ -29,6 +29,25 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_forward_and_backward_agree_on_what_the_relu_cuts(isa, dtype):
+    """By running statistics, with beta so that a single rounding decides about the sign."""
+    rng = np.random.default_rng(0)
+    outputs = 300
+    case = ReduceCase((1, 1, 1), outputs, dtype)
+    case.a, case.weight = [Array(np.ones((1, 1, 1)), dtype)], Array(np.ones((outputs, 1)), dtype)
+    gamma, variance = (Array(rng.uniform(0.5, 1.5, outputs), case.wide) for _ in range(2))
+    case.gamma, case.moving_variance, case.moving_mean = gamma, variance, case.vector(np.zeros(outputs))
+    case.constants = Array([0.0, 0.9], "float64")
+    as_kernels = (1 / np.sqrt(variance.data.astype(np.float64))) * gamma.data
+    case.beta = case.vector(-as_kernels.astype(case.wide).astype(np.float64))
+    with capped(isa):
+        passed = case.inference().values.ravel() > 0
+        gradients = case.backward(df=np.ones((1, outputs, 1)))
+    np.testing.assert_array_equal(passed, gradients["dbeta"].values != 0)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", native.DTYPES)
 @pytest.mark.parametrize("shape, outputs", SHAPES)
 def test_shapes(isa, dtype, shape, outputs):

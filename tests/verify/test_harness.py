@@ -225,7 +225,7 @@ FAULTS = {
     input_written: (lambda: AggregateCase(1237, 3, "float32"), "an input was written"),
     written_past_the_end: (lambda: AggregateCase(1237, 3, "float32"), "written past the end"),
     ties_to_the_last_maximum: (lambda: MaamTrainingCase((2, 3, 8, 8)), "pixel: error"),
-    float16_result: (lambda: MaamDeepCase((2, 3, 8, 8)), "F: root mean square error"),
+    float16_result: (lambda: MaamDeepCase((2, 3, 8, 8)), "F: error"),
     gamma_and_beta_swapped: (lambda: AgentBlockCase((2, 3, 8, 8)), "dgamma1"),
     last_row_forgotten: (lambda: DenseGradientCase(5, 100, 7), "dW: error"),
     ignored_rows_counted: (lambda: CrossEntropyCase(20, 10, ignored=[1, 4]), "loss: error"),

@@ -109,3 +109,49 @@ def test_ctrl_c_during_a_kernel():
     finally:
         process.kill()
     assert out == "interrupted True\n" and process.returncode == 0, err
+
+
+_FEW_THREADS = """
+import resource
+from tests.maam_ops import native
+from tests.maam_ops.aggregate_case import AggregateCase
+from tests.verify.recording import record
+with native.threads(1):
+    calls = record(AggregateCase(1_000_000, 3, "float32").check).without_oracles()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (60 << 20), -1))
+with native.threads(64):
+    print(all(calls.again() == calls.bits() for _ in range(20)))
+"""
+
+
+def test_threads_that_cannot_be_had_are_done_without():
+    process = _python(_FEW_THREADS)
+    out, err = process.communicate(timeout=300)
+    assert out == "True\n" and process.returncode == 0, (process.returncode, err)
+    assert err.count("no more can be had") == 1
+
+
+_CHANGING_LIMIT = """
+import threading
+from tests.kernels import core
+from tests.verify.test_processes import recordings
+calls = recordings("plain")
+over = threading.Event()
+def change():
+    while not over.is_set():
+        for n in (16, 1, 5):
+            core.set_num_threads(n)
+changes = threading.Thread(target=change)
+changes.start()
+print(all(recording.again() == recording.bits() for _ in range(20) for recording in calls))
+over.set()
+changes.join()
+"""
+
+
+def test_the_number_of_threads_may_change_at_any_time():
+    """A call keeps the number that it began with: its working memory is laid out by it."""
+    process = _python(_CHANGING_LIMIT)
+    out, err = process.communicate(timeout=300)
+    assert out == "True\n" and process.returncode == 0, (process.returncode, err)

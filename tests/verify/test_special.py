@@ -4,7 +4,6 @@ empty tensors, and more elements than 32 bits count."""
 import ctypes
 import mmap
 import os
-import re
 
 import numpy as np
 import pytest
@@ -339,18 +338,38 @@ def test_a_weight_of_more_than_two_to_the_31_elements(full):
     weight.close()
 
 
-def test_results_are_checked_for_nan_where_asked_for():
+# What comes out is not finite, and the result that is named.
+NOT_FINITE = {
+    "AggregateForward: G": """
+from tests.maam_ops.aggregate_case import AggregateCase
+case = AggregateCase(9, 2, "float32")
+case.a[1].data[3] = np.nan
+case.a[1].frozen()
+case.forward()""",
+    "AdamUpdate: a value": """
+from tests.maam_ops.adam_case import AdamCase
+case = AdamCase(9, 3)
+case.gradients[1].data[2] = np.nan
+case.gradients[1].frozen()
+case.run()""",
+    "DenseInt8Float: y": """
+from tests.maam_ops.int8_case import DenseInt8Case
+case = DenseInt8Case(2, 8, 3, floats=True)
+case.scale.data[1] = np.inf
+case.scale.frozen()
+case.run()""",
+}
+
+
+@pytest.mark.parametrize("result", NOT_FINITE)
+def test_results_are_checked_for_nan_where_asked_for(result):
     """MAAM_OPS_CHECK_FINITE=1, in a process that has it from the start."""
     import subprocess
     import sys
 
-    code = (
-        "from tests.maam_ops.native import Array, launch; import numpy as np\n"
-        "a = Array([1.0, np.nan], 'float32')\n"
-        "launch('AggregateForward', [Array([0, 0], 'float32'), a, a], [Array.poisoned((2,), 'float32')])\n"
-    )
+    code = f"import numpy as np\nfrom tests.maam_ops.native import Array{NOT_FINITE[result]}"
     environment = os.environ | {"MAAM_OPS_CHECK_FINITE": "1", "PYTHONPATH": os.pathsep.join(["."])}
     from .test_processes import ROOT
 
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert re.search(r"AggregateForward: G: got NaN or infinity, expected finite values", done.stderr), done.stderr
+    assert f"{result}: got NaN or infinity, expected finite values" in done.stderr, done.stderr
