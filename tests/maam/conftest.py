@@ -9,6 +9,8 @@ from maam.data import ImageData, load_digits
 
 # An `authors` net of about 7,000 parameters.
 TINY = {"channels": 4, "reduce_channels": 6, "hidden": 16, "pool": 4}
+# Seconds for another process to end: one that hangs never does, however loaded the machine is.
+PATIENCE = 300
 
 
 @pytest.fixture(scope="session")

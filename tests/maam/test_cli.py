@@ -18,6 +18,8 @@ from maam.compare import Check, Comparison, Side, format_report, relative_error
 from maam.config import CHECKPOINT_NAME
 from maam.errors import MaamError
 
+from .conftest import PATIENCE
+
 TINY = [
     argument for option in ("channels=4", "reduce_channels=6", "hidden=16", "pool=4") for argument in ("--set", option)
 ]
@@ -120,7 +122,7 @@ def test_ctrl_c_in_the_middle_of_a_step_leaves_a_run_that_resumes(tmp_path: Path
             if line.startswith("epoch   2"):
                 break
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 130, errors

@@ -27,6 +27,7 @@ from maam.reproduce.claims.judge import judge
 from maam.reproduce.results import read_all
 
 from .cifar_files import make_batches, write_binary
+from .conftest import PATIENCE
 
 TRAIN = {"epochs": 3, "batch_size": 32, "train_images": 96, "test_images": 40}
 MAAM = {
@@ -91,7 +92,7 @@ def start(arguments: list[str], folder: Path, **options: object) -> subprocess.P
 
 def finish(arguments: list[str], folder: Path, **options: object) -> tuple[int, str, str]:
     process = start(arguments, folder, **options)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, output, errors
 
 
@@ -219,12 +220,12 @@ def test_interrupted_run_continues_and_ends_the_same(
                 break
         if how == "ctrl-c":
             process.send_signal(signal.SIGINT)
-            errors = process.communicate(timeout=120)[1]
+            errors = process.communicate(timeout=PATIENCE)[1]
             assert process.returncode == 130, errors
             assert "stopped in maam seed 0; the same command continues there" in errors
         else:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     run = tmp_path / "out" / "runs" / "maam" / "seed0"
