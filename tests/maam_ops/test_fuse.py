@@ -153,22 +153,17 @@ def test_values_training_state_and_mode_stay():
         np.testing.assert_array_equal(parameter.asnumpy(), before[parameter.name])
 
 
-def test_a_net_compiled_before_runs_the_fused_cells_afterwards():
+def test_a_net_compiled_before_runs_the_fused_cells_afterwards(graph):
     net = nets.Branches(nets.IndexedFusion(), 3, as_list=False)
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE)
-    try:
-        before = net(IMAGES).asnumpy()
-        fuse_uncounted(net)
-        assert isinstance(net.fusion, FusedAgentAggregate)
-        np.testing.assert_allclose(net(IMAGES).asnumpy(), before, rtol=1e-4, atol=1e-5)
-        # Only a graph of the fused Cell follows its number of branches.
-        net.fusion.num_agents = 2
-        net.compile_cache.clear()
-        with pytest.raises(ValueError, match="FusedAgentAggregate"):
-            net(IMAGES).asnumpy()
-    finally:
-        ms.set_context(mode=mode)
+    before = net(IMAGES).asnumpy()
+    fuse_uncounted(net)
+    assert isinstance(net.fusion, FusedAgentAggregate)
+    np.testing.assert_allclose(net(IMAGES).asnumpy(), before, rtol=1e-4, atol=1e-5)
+    # Only a graph of the fused Cell follows its number of branches.
+    net.fusion.num_agents = 2
+    net.compile_cache.clear()
+    with pytest.raises(ValueError, match="FusedAgentAggregate"):
+        net(IMAGES).asnumpy()
 
 
 def train(net: nn.Cell, steps: int) -> None:
