@@ -20,6 +20,9 @@ class CMakeBuild(build_ext):
     """Configure and build once; both libraries go beside the Python files of the package."""
 
     def run(self) -> None:
+        # build/ may hold those of an earlier build, such as CUDA's, and a wheel takes whatever lies there.
+        for stale in (Path(self.build_lib) / PACKAGE).glob("*.so"):
+            stale.unlink()
         compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
         if compiler is None:
             print(

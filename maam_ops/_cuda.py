@@ -22,4 +22,4 @@ LIBRARY = Library(
 def status() -> str:
     """Whether the library is here, or how to get it."""
     reason = LIBRARY.missing_reason(())
-    return "built, for device target GPU" if reason is None else f"not built: {reason}"
+    return "built, for device target GPU" if reason is None else f"not available: {reason}"

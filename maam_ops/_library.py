@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import stat
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,17 @@ class Library:
         return f"{self.path.name} lacks {', '.join(missing)}: {self.on_missing}" if missing else None
 
 
+def check_not_open(path: Path) -> None:
+    """Raise ImportError where every user of the machine may write the file."""
+    if path.stat().st_mode & stat.S_IWOTH:
+        raise ImportError(f"{path} can be written by every user of this machine: chmod o-w {path}")
+
+
 def exported(path: Path) -> Callable[[Collection[str]], list[str]]:
     """Looks entry points up among the library's exported symbols."""
 
     def missing(symbols: Collection[str]) -> list[str]:
+        check_not_open(path)
         library = ctypes.CDLL(str(path))
         return sorted(name for name in symbols if not hasattr(library, name))
 

@@ -9,7 +9,6 @@ import itertools
 import linecache
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,7 +21,7 @@ from mindspore import Tensor, ops
 from mindspore.ops import CustomRegOp, DataType
 
 from maam_ops import _cuda
-from maam_ops._library import Library
+from maam_ops._library import Library, check_not_open
 
 _PATH = Path(__file__).with_name("libmaam_ops.so")
 _GENERATED = str(Path(__file__).with_name("_generated.py"))
@@ -53,8 +52,7 @@ def check_libraries(kernels: Path, module: Path) -> None:
     if module.resolve().parent != kernels.resolve().parent:
         raise ImportError(f"{module} is not in the folder of {kernels}, where alone kernels are loaded from")
     for path in (kernels, module):
-        if path.stat().st_mode & stat.S_IWOTH:
-            raise ImportError(f"{path} can be written by every user of this machine: chmod o-w {path}")
+        check_not_open(path)
     builds = [_IDENTITY.search(path.read_bytes()) for path in (kernels, module)]
     if None in builds or builds[0][1] != builds[1][1]:
         raise ImportError(f"{kernels.name} and {module.name} were not built together: {HOW_TO_BUILD}")

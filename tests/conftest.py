@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 
 os.environ.setdefault("MAAM_OPS_QUIET", "1")
 os.environ.setdefault("GLOG_v", "3")
@@ -28,6 +29,23 @@ def _runner_ends_well():
         from tests.kernels import core
 
         core.close()
+
+
+def _mode():
+    """MindSpore's, or None where it has not been imported."""
+    mindspore = sys.modules.get("mindspore")
+    return None if mindspore is None else mindspore.get_context("mode")
+
+
+@pytest.fixture(autouse=True)
+def _mode_stays():
+    """The mode is the process's: one left behind decides what the tests after it show."""
+    before = _mode()
+    yield
+    if before is not None and _mode() != before:
+        left = _mode()
+        sys.modules["mindspore"].set_context(mode=before)
+        pytest.fail(f"left mode {left}, came in mode {before}: take the fixture mode, pynative or graph")
 
 
 @contextlib.contextmanager

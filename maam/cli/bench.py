@@ -13,7 +13,7 @@ from .common import Data
 
 def bench(
     full: Annotated[
-        bool, typer.Option("--full/--quick", help="Every size, long blocks (half an hour), or five minutes.")
+        bool, typer.Option("--full/--quick", help="Every size, long blocks (half an hour), or seven minutes.")
     ] = False,
     only: Annotated[
         list[str] | None,

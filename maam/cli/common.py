@@ -21,7 +21,7 @@ Data = Annotated[
 Preset = Annotated[
     str,
     typer.Option(
-        help="Model: authors (8.4 M parameters), deep (8.6 M), 2.3m, best (1.2 M), multi-scale; ablations "
+        help="Model: authors (8.4 M parameters), deep (8.6 M), 2.3m, best (1.6 M), multi-scale; ablations "
         "no-attention, no-reduce, plain-cnn; baselines cnn, cnn-small, mlp, rnn, rnn-plain."
     ),
 ]

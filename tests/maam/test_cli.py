@@ -9,30 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 from maam import checkpoint
-from maam.cli.app import app
 from maam.cli.common import parse_overrides
 from maam.compare import Check, Comparison, Side, format_report, relative_error
 from maam.config import CHECKPOINT_NAME
 from maam.errors import MaamError
 
+from .command_line import maam, one_line_error
+from .conftest import PATIENCE
+
 TINY = [
     argument for option in ("channels=4", "reduce_channels=6", "hidden=16", "pool=4") for argument in ("--set", option)
 ]
 FEW = ["--train-images", "128", "--test-images", "40", "--batch-size", "32"]
-
-
-def maam(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def one_line_error(result: Result) -> str:
-    assert result.exit_code == 2, result.output
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
-    return lines[0]
 
 
 @pytest.mark.parametrize("command", [(), ("train",), ("eval",), ("compare",)])
@@ -120,7 +110,7 @@ def test_ctrl_c_in_the_middle_of_a_step_leaves_a_run_that_resumes(tmp_path: Path
             if line.startswith("epoch   2"):
                 break
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 130, errors

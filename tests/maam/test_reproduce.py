@@ -7,59 +7,21 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from typer.testing import CliRunner, Result
 
-from maam.cli.app import app
 from maam.config import CHECKPOINT_NAME, METRICS_NAME
 from maam.data.cifar10 import RECORDS_PER_FILE
-from maam.errors import MaamError
 from maam.history import read_rows
 from maam.reproduce import claims, report, settings
-from maam.reproduce.claims.figures import FUSIONS, RACES, Figures
-from maam.reproduce.claims.judge import judge
 from maam.reproduce.results import read_all
 
 from .cifar_files import make_batches, write_binary
-
-TRAIN = {"epochs": 3, "batch_size": 32, "train_images": 96, "test_images": 40}
-MAAM = {
-    "title": "MAAM",
-    "group": "table1",
-    "order": 1,
-    "paper": {"accuracy": 0.87},
-    "reading": "A tiny one.",
-    "train": {
-        **TRAIN,
-        "preset": "authors",
-        "overrides": {"channels": 4, "reduce_channels": 6, "hidden": 16, "pool": 4},
-        "schedule": "one-cycle",
-        "ema": 0.9,
-    },
-}
-# Goes on for seconds after its first epoch: an interruption meets it.
-LONG = {**MAAM, "train": {**MAAM["train"], "epochs": 12, "train_images": 1600}}
-MLP = {
-    "title": "MLP",
-    "group": "variants",
-    "order": 1,
-    "of": "maam",
-    "reading": "Another model, which stops early.",
-    "train": {**TRAIN, "preset": "mlp", "overrides": {"hidden": 8}, "patience": 1, "min_improvement": 0.9},
-}
-
-
-def write_runs(folder: Path, **runs: dict) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, run in runs.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(run))
-    return folder
+from .command_line import maam, one_line_error
+from .conftest import PATIENCE
+from .runs import LONG, MAAM, MLP, command, figures_of, finish, start, write_runs
 
 
 @pytest.fixture(scope="module")
@@ -68,48 +30,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "cifar-10-batches-bin"
     yield write_binary(folder, make_batches(RECORDS_PER_FILE))
     shutil.rmtree(folder)
-
-
-def command(data: Path | None, folder: Path, runs: Path, *arguments: object) -> list[str]:
-    """The arguments of `maam` for a run in `folder`."""
-    places = ["--out", folder / "out", "--results", folder / "results", "--runs", runs, "--seeds", "1"]
-    named = [] if data is None else ["--data", data]
-    return [str(part) for part in ("reproduce", "variants", *places, *named, *arguments)]
-
-
-def start(arguments: list[str], folder: Path, **options: object) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", "from maam.cli import main; main()", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-        **options,
-    )
-
-
-def finish(arguments: list[str], folder: Path, **options: object) -> tuple[int, str, str]:
-    process = start(arguments, folder, **options)
-    output, errors = process.communicate(timeout=300)
-    return process.returncode, output, errors
-
-
-def maam(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def one_line_error(result: Result) -> str:
-    assert result.exit_code == 2, result.output
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
-    return lines[0]
-
-
-def figures_of(results: Path, run: str) -> list[dict]:
-    """Per epoch, what does not depend on the clock."""
-    rows = read_rows(results / run / "seed0" / METRICS_NAME)
-    return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +139,12 @@ def test_interrupted_run_continues_and_ends_the_same(
                 break
         if how == "ctrl-c":
             process.send_signal(signal.SIGINT)
-            errors = process.communicate(timeout=120)[1]
+            errors = process.communicate(timeout=PATIENCE)[1]
             assert process.returncode == 130, errors
             assert "stopped in maam seed 0; the same command continues there" in errors
         else:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     run = tmp_path / "out" / "runs" / "maam" / "seed0"
@@ -298,137 +218,3 @@ def test_bad_data_is_named_before_anything_starts(data: Path, tmp_path: Path) ->
     assert "data_batch_3.bin: record 5 has label 10, expected 0 to 9" in error
     shutil.rmtree(wrong)
     assert not (tmp_path / "out").exists() and not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--seeds", "0"), "--seeds: got '0', expected a number of seeds"),
-        (("--seeds", "1,x"), "--seeds: got '1,x', expected a number of seeds"),
-        (("--run", "nobody"), "--run: got 'nobody', expected one of maam, cnn"),
-        (("--runs", "/nowhere"), "--runs /nowhere: got no .yaml file"),
-    ],
-)
-def test_bad_options_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    places = ("--out", tmp_path / "out", "--results", tmp_path / "results")
-    assert message in one_line_error(maam("reproduce", "table1", *places, *arguments))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"titel": "x"}, "unknown entry 'titel'"),
-        ({None: "x", 1: 2}, "got an entry named None, expected text"),
-        ({"train": {1: 2}}, "got an entry named 1, expected text"),
-        ({"group": "table9"}, "group is 'table9', expected one of table1, table2"),
-        ({"train": {"lr": 1}}, "unknown setting 'lr'; the settings are preset, overrides"),
-        ({"train": {"epochs": 0}}, "epochs must be at least 1, got 0"),
-        ({"train": {"epochs": "ten"}}, "epochs must be of type int, got 'ten'"),
-        ({"train": 3}, "train is 3, expected settings by name"),
-    ],
-)
-def test_bad_run_files_are_named(change: dict, message: str, tmp_path: Path) -> None:
-    with pytest.raises(MaamError, match=rf"x\.yaml: .*{message}"):
-        settings.load_runs(write_runs(tmp_path / "runs", x={**MAAM, **change}))
-    (tmp_path / "runs" / "x.yaml").write_text("a: [")
-    with pytest.raises(MaamError, match=r"x\.yaml: not valid YAML"):
-        settings.load_runs(tmp_path / "runs")
-
-
-def test_packaged_runs_are_the_paper_s() -> None:
-    runs = settings.load_runs()
-    paper = {name: run.paper["accuracy"] for name, run in runs.items() if run.paper}
-    assert paper == {
-        "maam": 0.870, "cnn": 0.583, "mlp": 0.496, "rnn": 0.319, "no-attention": 0.320, "no-reduce": 0.255,
-    }  # fmt: skip
-    authors = runs["maam"].config
-    assert (authors.preset, authors.epochs, authors.batch_size) == ("authors", 50, 64)
-    assert (authors.learning_rate, authors.weight_decay, authors.schedule) == (1e-3, 1e-4, "constant")
-    assert [run.name for run in settings.choose(runs, "table1")] == ["maam", "cnn", "mlp", "rnn"]
-    assert all(run.of is None or run.of in runs for run in runs.values())
-
-
-def test_train_takes_its_settings_from_a_recipe(tmp_path: Path) -> None:
-    recipe = write_runs(tmp_path, mine=MAAM) / "mine.yaml"
-    digits = ["--set", "channels=3", "--out", tmp_path / "run"]
-    result = maam("train", "--recipe", recipe, "--epochs", 1, *digits)
-    assert result.exit_code == 0, result.output
-    assert "96 training and 40 test images" in result.output and "epoch   1/1" in result.output
-    assert "--recipe: got 'nobody', expected a .yaml file or one of" in one_line_error(
-        maam("train", "--recipe", "nobody")
-    )
-    changed = maam("train", "--resume", tmp_path / "run", "--epochs", 2)
-    assert "its schedule one-cycle ends there" in one_line_error(changed)
-
-
-@pytest.mark.parametrize(
-    ("ours", "verdict", "sentence"),
-    [
-        ([0.868, 0.874], "same", "Reproduced: 0.1 points from"),
-        ([0.75, 0.91], "lower", "Not reproduced: 4.0 points below"),
-        ([0.90, 0.91], "higher", "Not reproduced: 3.5 points above"),
-        ([0.80], "lower", "7.0 points below the paper's number (one seed, so the spread is unknown)"),
-        ([], "none", "Not trained yet."),
-    ],
-)
-def test_verdict_is_by_difference_and_spread(ours: list[float], verdict: str, sentence: str) -> None:
-    spread = float(np.std([100 * value for value in ours], ddof=1)) if len(ours) > 1 else 0.0
-    run = settings.load_runs()["maam"]
-    difference = 100 * (np.mean(ours) - 0.87) if ours else None
-    got = report._verdict(difference, spread, len(ours))
-    assert got == verdict
-    assert sentence in report._sentence(run, got, difference, len(ours), "")
-
-
-def test_claims_are_judged_by_their_figures() -> None:
-    names = ("unfused", *FUSIONS)
-    figures = Figures(
-        parameters={"authors": 8_405_453, "multi-scale": 2_100_000},
-        kernels={race: dict(zip(names, (100, 90, 90, 85, 70), strict=True)) for race in ("step", "inference")},
-        seconds={race: dict.fromkeys(names, 0.1) for race in ("step", "inference", "step, multi-scale")},
-        ratios={race: dict(zip(FUSIONS, (1.0, 0.9, 1.2, 2.0), strict=True)) for race in ("step", "inference")},
-        quartiles={
-            race: dict(zip(FUSIONS, ((0.9, 1.1), (0.8, 0.95), (1.1, 1.3), (1.9, 2.1)), strict=True))
-            for race in ("step", "inference")
-        },
-        failed={"step, PyTorch": "torch is not installed"},
-    )
-    holds = {claim.claim: claim.holds for claim in judge(figures)}
-    assert len(holds) == len(judge(figures))
-    assert holds["Operator fusion takes 20 % off the graph's nodes, inference"] == "yes"
-    assert holds["Operator fusion makes training 30 % faster, in MindSpore alone"] == "yes"
-    assert holds["MindSpore with operator fusion trains 30 % faster than PyTorch"].endswith("torch is not installed")
-    assert holds["The dynamic graph makes training efficient"] == "not measured"
-    assert holds["MAAM has 2.3 M parameters"].startswith("no")
-    contributions = "no: slower than unfused: reduce; not told from unfused: aggregate"
-    assert holds["Each fused operator contributes, inference"] == contributions
-    json.dumps([claim.__dict__ for claim in judge(figures)])
-
-
-@pytest.mark.parametrize(("ratio", "holds"), [(2.0, "yes"), (0.5, "no")])
-def test_every_claim_is_judged_where_every_race_was_run(ratio: float, holds: str) -> None:
-    races = {race: [side.removeprefix("claims: ") for side in sides] for race, (_, sides) in RACES.items()}
-    figures = Figures(
-        parameters={"authors": 8_405_453, "multi-scale": 2_100_000},
-        kernels={
-            race: {side: 100 - 10 * (ratio > 1) * index for index, side in enumerate(races[race])}
-            for race in ("step", "inference")
-        },
-        seconds={
-            race: {side: 0.1 / (1 if side in ("unfused", "PyTorch") else ratio) for side in sides}
-            for race, sides in races.items()
-        },
-        ratios={race: dict.fromkeys(sides[1:], ratio) for race, sides in races.items()},
-        quartiles={race: dict.fromkeys(sides[1:], (0.9 * ratio, 1.1 * ratio)) for race, sides in races.items()},
-    )
-    judged = {claim.claim: claim.holds.split(":")[0] for claim in judge(figures)}
-    assert "not measured" not in judged.values()
-    for claim in (
-        "Operator fusion takes 20 % off the graph's nodes, training step",
-        "MindSpore with operator fusion trains 30 % faster than PyTorch",
-        "Operator fusion makes training 30 % faster, in MindSpore alone",
-        "Each fused operator contributes, inference",
-        "Mixed precision speeds training up (on CPU)",
-    ):
-        assert judged[claim] == holds, claim

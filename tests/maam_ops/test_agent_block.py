@@ -11,22 +11,12 @@ from maam_ops.explain import kernels_run
 from maam_ops.functional import agent_block
 
 from .agent_block_case import AgentBlockCase
+from .cells import Square, assert_near, deep_branch, images, randomised
 from .layers import EPS, pool_windows
-from .test_maam import assert_near, images, randomised
-from .test_maam_deep import branch
 
 
 def twins(**options):
-    return tuple(randomised(branch(**options)).set_train() for _ in range(2))
-
-
-class Square(nn.Cell):
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def construct(self, x):
-        return (self.net(x) ** 2).sum()
+    return tuple(randomised(deep_branch(**options)).set_train() for _ in range(2))
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -46,7 +36,7 @@ def _step(cell, x):
 
 
 def test_kernels_run_in_training_and_layers_in_evaluation(pynative):
-    fused, x = maam_ops.FusedAgentBlock(randomised(branch())), images(2, 3, 8, 8)
+    fused, x = maam_ops.FusedAgentBlock(randomised(deep_branch())), images(2, 3, 8, 8)
     ran = kernels_run(lambda: fused.set_train()(x))
     assert {name.split("/")[0] for name in ran} == {"agent_block_forward"}
     assert not kernels_run(lambda: fused.set_train(False)(x))
@@ -56,7 +46,7 @@ def test_kernels_run_in_training_and_layers_in_evaluation(pynative):
 def test_rounding_decides_among_maxima_in_the_layers_too(pynative):
     """Their gradient is the exact one of the pixels that are maxima to them, which are others than exact ones."""
     case = AgentBlockCase((4, 3, 32, 30), 16, 32).mirrored()
-    block = branch(middle=16, channels=32, eps=EPS)
+    block = deep_branch(middle=16, channels=32, eps=EPS)
     for parameter, array in zip(sum(operands_of(block), ()), (*case.first, *case.second), strict=True):
         parameter.set_data(ms.Tensor(array.data))
     block.set_train()
@@ -75,7 +65,7 @@ def test_rounding_decides_among_maxima_in_the_layers_too(pynative):
 
 
 def test_parameters_keep_object_and_name(pynative):
-    block = branch()
+    block = deep_branch()
     before = {p.name: p for p in block.get_parameters()}
     fused = maam_ops.FusedAgentBlock(block)
     assert all(before[p.name] is p for p in fused.get_parameters())
@@ -90,9 +80,8 @@ class GradientByWeights(nn.Cell):
         return self.gradient(x)
 
 
-def test_a_graph_drops_the_gradient_by_images_that_nobody_asks_for():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    fused = maam_ops.FusedAgentBlock(randomised(branch()).set_train(), "native")
+def test_a_graph_drops_the_gradient_by_images_that_nobody_asks_for(graph):
+    fused = maam_ops.FusedAgentBlock(randomised(deep_branch()).set_train(), "native")
     count = maam_ops.graph.count_kernels(GradientByWeights(fused), images(2, 3, 8, 8))
     assert count.by_type["Custom:AgentBlockBackward"] == 1
     assert "Custom:AgentBlockInputGradient" not in count.by_type
@@ -100,7 +89,7 @@ def test_a_graph_drops_the_gradient_by_images_that_nobody_asks_for():
 
 @pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
 def test_half_images_are_computed_in_float32(pynative, dtype):
-    first, second = operands_of(randomised(branch()))
+    first, second = operands_of(randomised(deep_branch()))
     x = images(2, 3, 8, 8).astype(dtype)
     a = agent_block(x, first, second, impl="native")[0]
     assert a.dtype == dtype
@@ -109,7 +98,7 @@ def test_half_images_are_computed_in_float32(pynative, dtype):
 
 
 def test_momentum_and_eps_of_each_normalisation(pynative):
-    first, second = operands_of(randomised(branch()))
+    first, second = operands_of(randomised(deep_branch()))
     options = {"momentum": (0.5, 0.75), "eps": (0.1, 1e-3)}
     results = [agent_block(images(2, 3, 8, 8), first, second, impl=impl, **options) for impl in ("native", "reference")]
     for got, expected in zip(*results, strict=True):
@@ -117,13 +106,12 @@ def test_momentum_and_eps_of_each_normalisation(pynative):
 
 
 def test_compare_covers_the_operator(pynative):
-    first, second = operands_of(randomised(branch()))
+    first, second = operands_of(randomised(deep_branch()))
     report = maam_ops.compare(agent_block, images(2, 3, 8, 8), first, second)
     assert report, str(report)
 
 
-def test_dynamic_batch_in_graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
+def test_dynamic_batch_in_graph_mode(graph):
     plain, block = twins()
     fused = maam_ops.FusedAgentBlock(block, "native").set_train()
     fused.set_inputs(ms.Tensor(shape=[None, 3, 8, 8], dtype=ms.float32))
@@ -135,12 +123,12 @@ def test_dynamic_batch_in_graph_mode():
 class TestErrors:
     def test_another_block(self, pynative):
         with pytest.raises(ValueError, match="block has kernel_size"):
-            maam_ops.FusedAgentBlock(branch(second=5))
+            maam_ops.FusedAgentBlock(deep_branch(second=5))
         with pytest.raises(ValueError, match="block is a Dense, not a SequentialCell of twice"):
             maam_ops.FusedAgentBlock(nn.Dense(2, 2))
 
     def test_shapes(self, mode):
-        first, second = operands_of(branch())
+        first, second = operands_of(deep_branch())
         with pytest.raises(ValueError, match=r"first weight: got shape \(5, 3, 3, 3\), expected \(M, 2, k, k\)"):
             agent_block(images(1, 2, 8, 8), first, second)
         with pytest.raises(ValueError, match=r"x: got shape \(0, 3, 8, 8\)"):
@@ -148,4 +136,4 @@ class TestErrors:
 
     def test_pairs(self, pynative):
         with pytest.raises(ValueError, match="eps: got 3 values, expected one, or 2"):
-            agent_block(images(1, 3, 8, 8), *operands_of(branch()), eps=(1.0, 1.0, 1.0))
+            agent_block(images(1, 3, 8, 8), *operands_of(deep_branch()), eps=(1.0, 1.0, 1.0))

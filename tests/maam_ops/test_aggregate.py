@@ -10,6 +10,7 @@ from maam_ops.explain import kernels_run
 from maam_ops.functional import agent_aggregate
 
 from . import oracle
+from .cells import assert_near, names
 
 IMPLS = ["native", "reference"]
 TOLERANCE = {ms.float32: 2e-6, ms.float16: 2e-3, ms.bfloat16: 1.6e-2, ms.float64: 1e-12}
@@ -97,18 +98,14 @@ def test_every_number_of_branches_and_shape_of_alpha(pynative, count):
         assert gradient[0].shape == shape
 
 
-def test_dynamic_shape_in_graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    try:
-        for impl in IMPLS:
-            cell = maam_ops.FusedAgentAggregate(2, impl=impl)
-            cell.set_inputs(*[Tensor(shape=[None, 3, None], dtype=ms.float32)] * 2)
-            for shape in ((2, 3, 4), (5, 3, 9)):
-                branches = tensors(shape, 2)
-                expected = (branches[0].asnumpy() + branches[1].asnumpy()) / 2
-                np.testing.assert_allclose(cell(*branches).asnumpy(), expected, rtol=1e-5, atol=1e-6)
-    finally:
-        ms.set_context(mode=ms.PYNATIVE_MODE)
+def test_dynamic_shape_in_graph_mode(graph):
+    for impl in IMPLS:
+        cell = maam_ops.FusedAgentAggregate(2, impl=impl)
+        cell.set_inputs(*[Tensor(shape=[None, 3, None], dtype=ms.float32)] * 2)
+        for shape in ((2, 3, 4), (5, 3, 9)):
+            branches = tensors(shape, 2)
+            expected = (branches[0].asnumpy() + branches[1].asnumpy()) / 2
+            np.testing.assert_allclose(cell(*branches).asnumpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_both_implementations_agree_on_an_empty_batch(pynative):
@@ -148,16 +145,22 @@ class Net(nn.Cell):
 
 @pytest.mark.parametrize("level", ["O2", "O3"])
 def test_automatic_mixed_precision(mode, level):
-    net = ms.amp.auto_mixed_precision(Net(), level)
-    x = tensors((3, 4), 1)[0]
+    net = Net()
+    x, incoming = tensors((3, 4), 2)
 
-    def forward(t):
-        return net(t).astype(ms.float32).sum()
+    def step(cell):
+        def loss(t):
+            return (cell(t).astype(ms.float32) * incoming).sum()
 
-    loss, gradients = ms.value_and_grad(forward, None, net.trainable_params())(x)
-    assert np.isfinite(loss.asnumpy())
-    for parameter, gradient in zip(net.trainable_params(), gradients, strict=True):
-        assert gradient.shape == parameter.shape and np.isfinite(as_double(gradient)).all()
+        value, gradients = ms.value_and_grad(loss, None, net.trainable_params())(x)
+        return [value, *gradients]
+
+    wide, results = step(net), []
+    mixed = ms.amp.auto_mixed_precision(net, level)
+    ran = kernels_run(lambda: results.extend(step(mixed)) or results)
+    assert names(ran) == {"aggregate_forward", "aggregate_backward"}
+    for got, expected in zip(results, wide, strict=True):
+        assert_near(got, expected, 2e-2)
 
 
 class TestErrors:

@@ -9,7 +9,7 @@ import maam_ops
 from maam_ops.explain import kernels_run
 from maam_ops.functional import conv_block
 
-from .test_maam import assert_near, images, names, randomised
+from .cells import Square, assert_near, images, names, randomised
 
 
 class Plain(nn.Cell):
@@ -39,15 +39,6 @@ class Fused(nn.Cell):
     def construct(self, x):
         first = self.first(x)
         return self.second(first, first) if self.adds else self.second(first)
-
-
-class Square(nn.Cell):
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def construct(self, x):
-        return (self.net(x) ** 2).sum()
 
 
 def _step(cell, parameters, x):
@@ -103,8 +94,7 @@ def test_compare_covers_the_operator(pynative):
     assert report, str(report)
 
 
-def test_dynamic_batch_in_graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
+def test_dynamic_batch_in_graph_mode(graph):
     net = randomised(Plain("pool")).set_train()
     fused = Fused(net).set_train()
     fused.set_inputs(Tensor(shape=[None, 3, 8, 8], dtype=ms.float32))

@@ -130,16 +130,12 @@ def test_rows_of_several_dimensions_are_flattened(mode, impl):
         np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
 
 
-def test_dynamic_batch_in_graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    try:
-        fused = maam_ops.FusedDense(6, 3, impl="native")
-        fused.set_inputs(Tensor(shape=[None, 6], dtype=ms.float32))
-        for batch in (1, 9):
-            expected = tensor(batch, 6).asnumpy() @ fused.weight.asnumpy().T + fused.bias.asnumpy()
-            np.testing.assert_allclose(fused(tensor(batch, 6)).asnumpy(), expected, rtol=1e-5, atol=1e-6)
-    finally:
-        ms.set_context(mode=ms.PYNATIVE_MODE)
+def test_dynamic_batch_in_graph_mode(graph):
+    fused = maam_ops.FusedDense(6, 3, impl="native")
+    fused.set_inputs(Tensor(shape=[None, 6], dtype=ms.float32))
+    for batch in (1, 9):
+        expected = tensor(batch, 6).asnumpy() @ fused.weight.asnumpy().T + fused.bias.asnumpy()
+        np.testing.assert_allclose(fused(tensor(batch, 6)).asnumpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_compare(pynative):

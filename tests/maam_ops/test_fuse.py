@@ -11,6 +11,7 @@ from maam_ops import FusedAgentAggregate, FusedAggregateReduce, FusedDense, Fuse
 from maam_ops.fusion import Rule, fuse
 
 from . import fuse_nets as nets
+from . import fuse_odd_nets as odd
 
 pytestmark = pytest.mark.usefixtures("pynative")
 IMAGES = Tensor(np.random.default_rng(0).normal(size=(2, 3, 8, 8)), ms.float32)
@@ -66,7 +67,7 @@ OTHER_NETS = {
     "residual block": (nets.BasicBlock, [("bn1", "conv_block")]),
     "plain stages": (nets.Stages, [(f"stages.{i}", "conv_block") for i in (1, 5, 9)]),
     "3x3 in a list, vouched for": (
-        lambda: nets.LoopedCells(3), [("layers.1", "conv_block")], {"layers": "conv_block"},
+        lambda: odd.LoopedCells(3), [("layers.1", "conv_block")], {"layers": "conv_block"},
     ),
     "nested calls, BN declared first": (nets.BnDeclaredFirst, [("squeeze", "reduce")]),
     "across nested SequentialCells": (nets.NestedSequential, [("pointwise.norm", "reduce")]),
@@ -75,10 +76,10 @@ OTHER_NETS = {
         [("coarse", "agent_aggregate"), ("coarse_reduce.1", "reduce"), ("fine_reduce.1", "aggregate_reduce")],
     ),
     "a row in a list, vouched for": (
-        nets.LoopedCells, [("layers.1", "reduce")], {"layers": "reduce"},
+        odd.LoopedCells, [("layers.1", "reduce")], {"layers": "reduce"},
     ),
     "switchable sum, vouched for": (
-        lambda: nets.Branches(nets.SwitchableFusion(), 3, as_list=False),
+        lambda: nets.Branches(odd.SwitchableFusion(), 3, as_list=False),
         [("fusion", "agent_aggregate")],
         {"fusion": "agent_aggregate"},
     ),
@@ -153,22 +154,17 @@ def test_values_training_state_and_mode_stay():
         np.testing.assert_array_equal(parameter.asnumpy(), before[parameter.name])
 
 
-def test_a_net_compiled_before_runs_the_fused_cells_afterwards():
+def test_a_net_compiled_before_runs_the_fused_cells_afterwards(graph):
     net = nets.Branches(nets.IndexedFusion(), 3, as_list=False)
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE)
-    try:
-        before = net(IMAGES).asnumpy()
-        fuse_uncounted(net)
-        assert isinstance(net.fusion, FusedAgentAggregate)
-        np.testing.assert_allclose(net(IMAGES).asnumpy(), before, rtol=1e-4, atol=1e-5)
-        # Only a graph of the fused Cell follows its number of branches.
-        net.fusion.num_agents = 2
-        net.compile_cache.clear()
-        with pytest.raises(ValueError, match="FusedAgentAggregate"):
-            net(IMAGES).asnumpy()
-    finally:
-        ms.set_context(mode=mode)
+    before = net(IMAGES).asnumpy()
+    fuse_uncounted(net)
+    assert isinstance(net.fusion, FusedAgentAggregate)
+    np.testing.assert_allclose(net(IMAGES).asnumpy(), before, rtol=1e-4, atol=1e-5)
+    # Only a graph of the fused Cell follows its number of branches.
+    net.fusion.num_agents = 2
+    net.compile_cache.clear()
+    with pytest.raises(ValueError, match="FusedAgentAggregate"):
+        net(IMAGES).asnumpy()
 
 
 def train(net: nn.Cell, steps: int) -> None:

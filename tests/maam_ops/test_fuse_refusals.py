@@ -13,6 +13,7 @@ from maam_ops import fusion
 from maam_ops.fusion import fuse
 
 from . import fuse_nets as nets
+from . import fuse_odd_nets as odd
 
 pytestmark = pytest.mark.usefixtures("pynative")
 IMAGES = Tensor(np.random.default_rng(0).normal(size=(2, 3, 8, 8)), ms.float32)
@@ -23,19 +24,19 @@ def summed(fusion_cell: nn.Cell) -> nn.Cell:
 
 
 def hooked() -> nn.Cell:
-    net = nets.Reduce()
+    net = odd.Reduce()
     net.row[1].register_forward_hook(lambda cell, inputs, output: None)
     return net
 
 
 def frozen() -> nn.Cell:
-    net = nets.Reduce()
+    net = odd.Reduce()
     net.row[1].gamma.requires_grad = False
     return net
 
 
 def half() -> nn.Cell:
-    net = nets.Reduce()
+    net = odd.Reduce()
     net.row[0].to_float(ms.float16)
     return net
 
@@ -44,34 +45,34 @@ def half() -> nn.Cell:
 NEAR_MISSES = {
     "sigmoid weights": (lambda: summed(nets.IndexedFusion(nn.Sigmoid())), "fusion", "branches get .* where softmax"),
     "no normalisation": (lambda: summed(nets.IndexedFusion(nn.Identity())), "fusion", "branches get 0.*softmax gives"),
-    "temperature": (lambda: summed(nets.IndexedFusion(nets.Temperature())), "fusion", "where softmax gives"),
-    "weights not trained": (lambda: summed(nets.IndexedFusion(nets.StoppedGradient())), "fusion", "its gradient"),
-    "dropout on the weights": (lambda: summed(nets.IndexedFusion(nets.DroppedWeights())), "fusion", "something else"),
-    "weights shared by two Cells": (nets.SharedWeights, "second", "is shared by .* and second.w"),
-    "one branch given twice": (nets.SameBranchTwice, "fusion", "one tensor is passed as several branches"),
-    "weights used twice": (nets.CalledTwice, "fusion", "runs 2 times in one forward pass"),
-    "counts its calls": (lambda: summed(nets.CountingFusion()), "fusion", "changes its own attributes .*calls"),
-    "depends on an attribute": (lambda: summed(nets.SwitchableFusion()), "fusion", "depends on self.uniform"),
-    "sum beside its branches": (nets.InlineSum, "(the net)", "move the weights and the sum into a Cell"),
-    "separate weights": (lambda: nets.Branches(nets.ThreeScalars(), 2, as_list=False), "fusion", "separate Parameters"),
-    "convolution read twice": (nets.SharedConvOutput, "conv", "is read 2 times, expected once, by self.bn"),
-    "ReLU is a function": (nets.FunctionalRelu, "conv", "expected one nn.ReLU"),
-    "row shown by a run only": (nets.LoopedCells, "layers.0", "not by the Cell that holds it"),
-    "one convolution at two places": (nets.SameConvTwice, "first.0", "stands at first.0 and second.0"),
-    "5x5": (lambda: nets.Reduce(nn.Conv2d(3, 4, 5)), "row.0", r"kernel_size \(5, 5\), expected \(1, 1\) or \(3, 3\)"),
-    "3x3, stride": (lambda: nets.Reduce(nn.Conv2d(3, 4, 3, stride=2)), "row.0", r"stride \(2, 2\)"),
-    "3x3, smaller": (lambda: nets.Reduce(nn.Conv2d(3, 4, 3, pad_mode="valid")), "row.0", "padding 0, expected 1"),
-    "3x3, dilated": (lambda: nets.Reduce(nn.Conv2d(3, 4, 3, dilation=2)), "row.0", r"dilation \(2, 2\)"),
-    "stride": (lambda: nets.Reduce(nn.Conv2d(3, 4, 1, stride=2)), "row.0", r"stride \(2, 2\)"),
-    "padding": (lambda: nets.Reduce(nn.Conv2d(3, 4, 1, pad_mode="pad", padding=1)), "row.0", "padding 1, expected 0"),
-    "groups": (lambda: nets.Reduce(nn.Conv2d(3, 3, 1, group=3), nn.BatchNorm2d(3)), "row.0", "group 3"),
-    "bias": (lambda: nets.Reduce(nn.Conv2d(3, 4, 1, has_bias=True)), "row.0", "has_bias=False"),
-    "affine off": (lambda: nets.Reduce(bn=nn.BatchNorm2d(4, affine=False)), "row.0", "gamma or beta is not trained"),
+    "temperature": (lambda: summed(nets.IndexedFusion(odd.Temperature())), "fusion", "where softmax gives"),
+    "weights not trained": (lambda: summed(nets.IndexedFusion(odd.StoppedGradient())), "fusion", "its gradient"),
+    "dropout on the weights": (lambda: summed(nets.IndexedFusion(odd.DroppedWeights())), "fusion", "something else"),
+    "weights shared by two Cells": (odd.SharedWeights, "second", "is shared by .* and second.w"),
+    "one branch given twice": (odd.SameBranchTwice, "fusion", "one tensor is passed as several branches"),
+    "weights used twice": (odd.CalledTwice, "fusion", "runs 2 times in one forward pass"),
+    "counts its calls": (lambda: summed(odd.CountingFusion()), "fusion", "changes its own attributes .*calls"),
+    "depends on an attribute": (lambda: summed(odd.SwitchableFusion()), "fusion", "depends on self.uniform"),
+    "sum beside its branches": (odd.InlineSum, "(the net)", "move the weights and the sum into a Cell"),
+    "separate weights": (lambda: nets.Branches(odd.ThreeScalars(), 2, as_list=False), "fusion", "separate Parameters"),
+    "convolution read twice": (odd.SharedConvOutput, "conv", "is read 2 times, expected once, by self.bn"),
+    "ReLU is a function": (odd.FunctionalRelu, "conv", "expected one nn.ReLU"),
+    "row shown by a run only": (odd.LoopedCells, "layers.0", "not by the Cell that holds it"),
+    "one convolution at two places": (odd.SameConvTwice, "first.0", "stands at first.0 and second.0"),
+    "5x5": (lambda: odd.Reduce(nn.Conv2d(3, 4, 5)), "row.0", r"kernel_size \(5, 5\), expected \(1, 1\) or \(3, 3\)"),
+    "3x3, stride": (lambda: odd.Reduce(nn.Conv2d(3, 4, 3, stride=2)), "row.0", r"stride \(2, 2\)"),
+    "3x3, smaller": (lambda: odd.Reduce(nn.Conv2d(3, 4, 3, pad_mode="valid")), "row.0", "padding 0, expected 1"),
+    "3x3, dilated": (lambda: odd.Reduce(nn.Conv2d(3, 4, 3, dilation=2)), "row.0", r"dilation \(2, 2\)"),
+    "stride": (lambda: odd.Reduce(nn.Conv2d(3, 4, 1, stride=2)), "row.0", r"stride \(2, 2\)"),
+    "padding": (lambda: odd.Reduce(nn.Conv2d(3, 4, 1, pad_mode="pad", padding=1)), "row.0", "padding 1, expected 0"),
+    "groups": (lambda: odd.Reduce(nn.Conv2d(3, 3, 1, group=3), nn.BatchNorm2d(3)), "row.0", "group 3"),
+    "bias": (lambda: odd.Reduce(nn.Conv2d(3, 4, 1, has_bias=True)), "row.0", "has_bias=False"),
+    "affine off": (lambda: odd.Reduce(bn=nn.BatchNorm2d(4, affine=False)), "row.0", "gamma or beta is not trained"),
     "gamma frozen": (frozen, "row.0", "gamma or beta is not trained"),
     "statistics fixed": (
-        lambda: nets.Reduce(bn=nn.BatchNorm2d(4, use_batch_statistics=False)), "row.0", "fixed to False"
+        lambda: odd.Reduce(bn=nn.BatchNorm2d(4, use_batch_statistics=False)), "row.0", "fixed to False"
     ),
-    "another activation": (lambda: nets.Reduce(relu=nn.LeakyReLU()), "row.0", "goes to LeakyReLU"),
+    "another activation": (lambda: odd.Reduce(relu=nn.LeakyReLU()), "row.0", "goes to LeakyReLU"),
     "a hook": (hooked, "row.0", "row.1: a forward hook is attached"),
     "a precision of its own": (half, "row.0", "to_float.* is set"),
 }  # fmt: skip
@@ -98,8 +99,8 @@ class ReadsItsNorm(nn.Cell):
 
     def __init__(self):
         super().__init__()
-        self.first = nets.Reduce()
-        self.second = nets.Reduce(nn.Conv2d(4, 4, 1))
+        self.first = odd.Reduce()
+        self.second = odd.Reduce(nn.Conv2d(4, 4, 1))
 
     def construct(self, x):
         return self.second(self.first(x)) * self.first.row[0].out_channels
@@ -158,7 +159,7 @@ def test_a_net_that_rounding_decides_over_is_not_held_to_it(offset, problem, mon
 
 
 def test_one_element_per_channel_is_refused_with_the_operator_s_reason():
-    report = fuse(nets.Reduce(), probe=Tensor(np.ones((1, 3, 1, 1)), ms.float32), impl="reference")
+    report = fuse(odd.Reduce(), probe=Tensor(np.ones((1, 3, 1, 1)), ms.float32), impl="reference")
     assert report.swaps == ()
     assert "expected at least 2 in training" in report.refusals[0].reason
 
@@ -167,7 +168,7 @@ def test_a_net_that_differs_from_run_to_run_is_said_to():
     class Random(nn.Cell):
         def __init__(self):
             super().__init__()
-            self.reduce = nets.Reduce()
+            self.reduce = odd.Reduce()
 
         def construct(self, x):
             return ops.dropout(self.reduce(x), 0.5, self.training)
@@ -182,7 +183,7 @@ def test_no_probe_no_change():
     class TwoInputs(nn.Cell):
         def __init__(self):
             super().__init__()
-            self.reduce = nets.Reduce()
+            self.reduce = odd.Reduce()
 
         def construct(self, x, y):
             return self.reduce(x) + y

@@ -10,15 +10,7 @@ from maam import create_model
 from maam_ops.explain import kernels_run
 from maam_ops.functional import maam_deep
 
-from .test_maam import IMPLS, MeanSquare, Net, assert_near, images, randomised
-
-
-def branch(middle=5, channels=4, kernel=3, second=3, pool=None, eps=1e-3, **conv):
-    return nn.SequentialCell(
-        *(nn.Conv2d(3, middle, kernel), nn.BatchNorm2d(middle, eps=eps), nn.ReLU()),
-        *(nn.Conv2d(middle, channels, second, **conv), nn.BatchNorm2d(channels), nn.ReLU()),
-        pool or nn.MaxPool2d(2, 2),
-    )
+from .cells import IMPLS, MeanSquare, Net, assert_near, deep_branch, images, randomised
 
 
 def operands(net):
@@ -31,7 +23,7 @@ def operands(net):
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_evaluation_is_that_of_the_users_net(mode, impl):
-    net = randomised(Net([branch(), branch(kernel=5), branch(kernel=1)]))
+    net = randomised(Net([deep_branch(), deep_branch(kernel=5), deep_branch(kernel=1)]))
     fused, x = net.fused(impl), images(2, 3, 9, 10)
     results = []
     ran = kernels_run(lambda: results.append(fused(x)) or results[0])
@@ -41,7 +33,7 @@ def test_evaluation_is_that_of_the_users_net(mode, impl):
 
 def test_training_runs_a_branch_as_one_operator_and_evaluation_follows_it(mode):
     """Statistics move, weights change, and the next evaluation sees both."""
-    net, twin = (randomised(Net([branch(), branch()])).set_train() for _ in range(2))
+    net, twin = (randomised(Net([deep_branch(), deep_branch()])).set_train() for _ in range(2))
     fused, x = net.fused("native").set_train(), images(4, 3, 8, 8)
     losses = []
     for cell, parameters in ((fused, net.trainable_params()), (twin, twin.trainable_params())):
@@ -64,7 +56,8 @@ def test_training_runs_a_branch_as_one_operator_and_evaluation_follows_it(mode):
 
 
 def test_loaded_weights_count_at_once(mode):
-    net, other = randomised(Net([branch(), branch()])), randomised(Net([branch(), branch()]), seed=1)
+    net = randomised(Net([deep_branch(), deep_branch()]))
+    other = randomised(Net([deep_branch(), deep_branch()]), seed=1)
     fused, x = net.fused("native"), images(1, 3, 8, 8)
     before = fused(x).asnumpy()
     ms.load_param_into_net(net, {p.name: p for p in other.get_parameters()})
@@ -76,7 +69,7 @@ def test_loaded_weights_count_at_once(mode):
 
 def test_gradient_in_evaluation(mode):
     """Not what the operator is for, but never silently zero."""
-    net = randomised(Net([branch(), branch(kernel=5)]))
+    net = randomised(Net([deep_branch(), deep_branch(kernel=5)]))
     x, parameters = images(2, 3, 7, 8), net.trainable_params()
 
     def gradients(cell):
@@ -93,7 +86,7 @@ def test_gradient_in_evaluation(mode):
 @pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
 def test_half_images_and_weights(mode, dtype):
     """As in a net of mixed precision: computed in float32, and every result and gradient of its operand's dtype."""
-    half, wide = (randomised(Net([branch(), branch(kernel=5)])) for _ in range(2))
+    half, wide = (randomised(Net([deep_branch(), deep_branch(kernel=5)])) for _ in range(2))
     for stored, parameter in zip(half.get_parameters(), wide.get_parameters(), strict=True):
         if stored.ndim == 4:
             stored.set_dtype(dtype)
@@ -124,16 +117,15 @@ def test_half_images_and_weights(mode, dtype):
 
 @pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
 def test_half_images_are_computed_in_float32(pynative, dtype):
-    net = randomised(Net([branch(), branch()]))
+    net = randomised(Net([deep_branch(), deep_branch()]))
     x = images(2, 3, 8, 8).astype(dtype)
     f = net.fused("native")(x)
     assert f.dtype == dtype
     assert_near(f, net(x.astype(ms.float32)).astype(dtype), 1e-2 if dtype == ms.bfloat16 else 2e-3)
 
 
-def test_dynamic_batch_and_size_in_graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    net = randomised(Net([branch(), branch()]))
+def test_dynamic_batch_and_size_in_graph_mode(graph):
+    net = randomised(Net([deep_branch(), deep_branch()]))
     fused = net.fused("native")
     fused.set_inputs(ms.Tensor(shape=[None, 3, None, None], dtype=ms.float32))
     for shape in ((2, 3, 8, 8), (1, 3, 11, 7)):
@@ -143,19 +135,19 @@ def test_dynamic_batch_and_size_in_graph_mode():
 @pytest.mark.parametrize(
     "odd, reason",
     [
-        (lambda: branch(second=5), r"has kernel_size \(5, 5\), not 3"),
-        (lambda: branch(stride=2, pool=nn.MaxPool2d(1, 1)), r"has stride \(2, 2\), not 1"),
-        (lambda: branch(has_bias=True), "has has_bias True"),
-        (lambda: branch(middle=6), "has out_channels 6, not 5"),
-        (lambda: branch(pool=nn.MaxPool2d(3, 2, pad_mode="same")), r"has pooling \(3, 2\), not 2x2"),
+        (lambda: deep_branch(second=5), r"has kernel_size \(5, 5\), not 3"),
+        (lambda: deep_branch(stride=2, pool=nn.MaxPool2d(1, 1)), r"has stride \(2, 2\), not 1"),
+        (lambda: deep_branch(has_bias=True), "has has_bias True"),
+        (lambda: deep_branch(middle=6), "has out_channels 6, not 5"),
+        (lambda: deep_branch(pool=nn.MaxPool2d(3, 2, pad_mode="same")), r"has pooling \(3, 2\), not 2x2"),
         (
-            lambda: nn.SequentialCell(*list(branch(5, 4))[3:]),
+            lambda: nn.SequentialCell(*list(deep_branch(5, 4))[3:]),
             "is a SequentialCell of .*, not a SequentialCell of twice",
         ),
     ],
 )
 def test_other_branches_are_not_covered(pynative, odd, reason):
-    net = randomised(Net([branch(), odd()]))
+    net = randomised(Net([deep_branch(), odd()]))
     assert net.fused().impl == "composition"
     assert "branch 1" in str(maam_ops.explain(net.fused()))
     with pytest.raises(RuntimeError, match=f"impl=native: not available: branch 1 .*{reason}"):
@@ -163,7 +155,7 @@ def test_other_branches_are_not_covered(pynative, odd, reason):
 
 
 def test_compare_covers_the_operator(pynative):
-    net = randomised(Net([branch(), branch()]))
+    net = randomised(Net([deep_branch(), deep_branch()]))
     report = maam_ops.compare(net.fused(), images(2, 3, 8, 8))
     assert report, str(report)
     assert maam_ops.compare(maam_deep, images(2, 3, 8, 8), *operands(net), grad=False)
@@ -184,21 +176,21 @@ def test_the_presets_run_it(pynative):
 class TestErrors:
     def test_channels_of_the_images(self, mode):
         with pytest.raises(ValueError, match=r"branch 0: got a first weight of shape \(5, 3, 3, 3\), expected"):
-            Net([branch(), branch()]).fused()(images(1, 2, 8, 8)).asnumpy()
+            Net([deep_branch(), deep_branch()]).fused()(images(1, 2, 8, 8)).asnumpy()
 
     def test_double_precision(self, pynative):
         with pytest.raises(TypeError, match="x: got dtype Float64, expected float32, float16 or bfloat16"):
-            maam_deep(images(1, 3, 8, 8).astype(ms.float64), *operands(Net([branch(), branch()])))
+            maam_deep(images(1, 3, 8, 8).astype(ms.float64), *operands(Net([deep_branch(), deep_branch()])))
 
     def test_eps(self, pynative):
         with pytest.raises(ValueError, match="eps: got 2 values, expected one, or 5"):
-            maam_deep(images(1, 3, 8, 8), *operands(Net([branch(), branch()])), eps=(1e-5, 1e-5))
+            maam_deep(images(1, 3, 8, 8), *operands(Net([deep_branch(), deep_branch()])), eps=(1e-5, 1e-5))
 
 
 @pytest.mark.parametrize("level", ["O2", "O3"])
 def test_mixed_precision(mode, level):
     """It puts Cells around the normalisations, whose parameters the operators read all the same."""
-    net = randomised(Net([branch(), branch()]))
+    net = randomised(Net([deep_branch(), deep_branch()]))
     fused, x = net.fused("native"), images(4, 3, 8, 8)
     expected = fused(x)
     mixed = ms.amp.auto_mixed_precision(fused, level, ms.bfloat16)
@@ -206,7 +198,7 @@ def test_mixed_precision(mode, level):
     ran = kernels_run(lambda: results.append(mixed(x.astype(ms.bfloat16))) or results[0])
     assert any(name.startswith("maam_deep_inference/") for name in ran)
     assert_near(results[0].astype(ms.float32), expected, 0.05)
-    training = randomised(Net([branch(), branch()])).fused("native").set_train()
+    training = randomised(Net([deep_branch(), deep_branch()])).fused("native").set_train()
     mixed = ms.amp.auto_mixed_precision(training, level, ms.bfloat16)
     ran = kernels_run(lambda: mixed(x.astype(ms.bfloat16)))
     assert any(name.startswith("agent_block_forward/") for name in ran), ran

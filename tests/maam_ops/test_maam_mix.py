@@ -9,7 +9,7 @@ import maam_ops
 from maam_ops.explain import kernels_run
 from maam_ops.functional import maam_mix
 
-from .test_maam import assert_near, branch, images, names, randomised
+from .cells import Square, assert_near, branch, images, names, randomised
 
 
 class Plain(nn.Cell):
@@ -31,15 +31,6 @@ class Plain(nn.Cell):
 
     def fused(self, impl="auto"):
         return maam_ops.FusedMix(list(self.branches), self.alpha, impl)
-
-
-class Square(nn.Cell):
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def construct(self, x):
-        return (self.net(x) ** 2).sum()
 
 
 def _step(cell, parameters, x):
@@ -85,8 +76,7 @@ def test_compare_covers_the_operator(pynative):
     assert report, str(report)
 
 
-def test_dynamic_batch_in_graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
+def test_dynamic_batch_in_graph_mode(graph):
     net = randomised(Plain([branch()], learned=False)).set_train()
     fused = net.fused("native")
     fused.set_inputs(ms.Tensor(shape=[None, 3, 8, 8], dtype=ms.float32))

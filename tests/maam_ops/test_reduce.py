@@ -10,6 +10,7 @@ from maam_ops.explain import kernels_run
 from maam_ops.functional import aggregate_reduce, reduce
 
 from . import oracle
+from .cells import assert_near, images, names
 
 IMPLS = ["native", "reference"]
 TOLERANCE = {ms.float32: 2e-5, ms.float16: 4e-3, ms.bfloat16: 3e-2, ms.float64: 1e-11}
@@ -151,20 +152,16 @@ def test_fused_pair_equals_the_two_operators(mode, training):
     np.testing.assert_allclose(single.moving_mean.asnumpy(), both.moving_mean.asnumpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_dynamic_batch_in_graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    try:
-        cell = maam_ops.FusedAggregateReduce(2, 4, 3, impl="native").set_train(False)
-        cell.set_inputs(*[Tensor(shape=[None, 4, None, None], dtype=ms.float32)] * 2)
-        for shape in ((2, 4, 3, 3), (5, 4, 2, 6)):
-            branches, _ = operands(shape=shape, count=2)
-            g = sum(as_double(b) for b in branches) / 2
-            parameters = [
-                as_double(p) for p in (cell.weight, cell.gamma, cell.beta, cell.moving_mean, cell.moving_variance)
-            ]
-            close(cell(*branches), oracle.reduce_inference(g, *parameters), ms.float32)
-    finally:
-        ms.set_context(mode=ms.PYNATIVE_MODE)
+def test_dynamic_batch_in_graph_mode(graph):
+    cell = maam_ops.FusedAggregateReduce(2, 4, 3, impl="native").set_train(False)
+    cell.set_inputs(*[Tensor(shape=[None, 4, None, None], dtype=ms.float32)] * 2)
+    for shape in ((2, 4, 3, 3), (5, 4, 2, 6)):
+        branches, _ = operands(shape=shape, count=2)
+        g = sum(as_double(b) for b in branches) / 2
+        parameters = [
+            as_double(p) for p in (cell.weight, cell.gamma, cell.beta, cell.moving_mean, cell.moving_variance)
+        ]
+        close(cell(*branches), oracle.reduce_inference(g, *parameters), ms.float32)
 
 
 @pytest.mark.parametrize("level", ["O2", "O3"])
@@ -179,15 +176,22 @@ def test_automatic_mixed_precision(mode, level):
             y = self.stem(x)
             return self.head(y, -y)
 
-    net = ms.amp.auto_mixed_precision(Net(), level).set_train()
-    x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32))
+    net = Net().set_train()
+    x, incoming = images(2, 3, 4, 4), images(2, 6, 4, 4, seed=1)
 
-    def loss(images):
-        return net(images).astype(ms.float32).sum()
+    def step(cell):
+        def loss(t):
+            return (cell(t).astype(ms.float32) * incoming).sum()
 
-    value, gradients = ms.value_and_grad(loss, None, net.trainable_params())(x)
-    assert np.isfinite(value.asnumpy())
-    assert all(np.isfinite(as_double(gradient)).all() for gradient in gradients)
+        value, gradients = ms.value_and_grad(loss, None, net.trainable_params())(x)
+        return [value, *gradients]
+
+    wide, results = step(net), []
+    mixed = ms.amp.auto_mixed_precision(net, level)
+    ran = kernels_run(lambda: results.extend(step(mixed)) or results)
+    assert names(ran) == {"aggregate_reduce_training", "aggregate_reduce_backward"}
+    for got, expected in zip(results, wide, strict=True):
+        assert_near(got, expected, 2e-2)
     statistics = [p for p in net.get_parameters() if "moving" in p.name]
     assert statistics and all(p.dtype == ms.float32 for p in statistics)
 

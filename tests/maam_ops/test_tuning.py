@@ -2,7 +2,6 @@
 
 import json
 
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -62,19 +61,13 @@ def test_a_row_decides_for_its_calls_only(use):
     assert _select.choose("reduce", "native", small, False).impl == "native"
 
 
-@pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE], ids=["pynative", "graph"])
 def test_cells_follow_the_table_unless_told(use, mode):
     use(row(), row(op="dense", call="both"))
-    before = ms.get_context("mode")
-    ms.set_context(mode=mode)
-    try:
-        g = Tensor(np.random.default_rng(0).standard_normal((1, 8, 4, 4)).astype(np.float32))
-        for impl, expected in (("auto", []), ("native", ["reduce_inference"])):
-            cell = maam_ops.FusedReduce(8, 16, impl=impl).set_train(False)
-            ran = maam_ops.explain(cell, g).kernels
-            assert [name.partition("/")[0] for name in ran] == expected
-    finally:
-        ms.set_context(mode=before)
+    g = Tensor(np.random.default_rng(0).standard_normal((1, 8, 4, 4)).astype(np.float32))
+    for impl, expected in (("auto", []), ("native", ["reduce_inference"])):
+        cell = maam_ops.FusedReduce(8, 16, impl=impl).set_train(False)
+        ran = maam_ops.explain(cell, g).kernels
+        assert [name.partition("/")[0] for name in ran] == expected
 
 
 def test_explain_prints_the_rows(use):

@@ -1,4 +1,4 @@
-"""The one list of operators that every tier of the verification goes through.
+"""The one list of operators that accuracy, guards, determinism, processes and random cases go through.
 
 A new operator is one entry here: how to draw a random case of it. A case launches its entry points through
 ``tests.maam_ops.native.launch``, forward and backward, and its ``check()`` raises where a result is further from the

@@ -7,12 +7,15 @@ keeps what it finds in build/fuzz; the tests damage valid files at random.
 from __future__ import annotations
 
 import argparse
+import atexit
 import binascii
 import contextlib
+import functools
 import io
 import json
 import os
 import pickle
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -40,15 +43,18 @@ class Reader:
     modules: tuple[str, ...]
 
 
+@functools.cache
+def _folder() -> Path:
+    """One for all files of this process, removed at its end."""
+    folder = tempfile.mkdtemp(prefix="maam-reader-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 def _file(data: bytes, name: str) -> Path:
-    path = Path(tempfile.gettempdir()) / f"maam-reader-{_token()}" / name
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path = _folder() / name
     path.write_bytes(data)
     return path
-
-
-def _token() -> str:
-    return f"{os.getuid()}-{os.getpid()}"
 
 
 def _images() -> tuple[np.ndarray, list[int]]:
@@ -186,30 +192,42 @@ def main() -> None:
     parser.add_argument("target", choices=READERS)
     parser.add_argument("--seconds", type=int, default=60)
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="maam-reader-") as folder:
+        # libFuzzer ends its process past all of Python's cleaning up, which is therefore another process's.
+        child = os.fork()
+        if child == 0:
+            tempfile.tempdir = folder
+            fuzz(arguments.target, arguments.seconds)
+        status = os.waitpid(child, 0)[1]
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def fuzz(target: str, seconds: int) -> None:
+    """Ends the process."""
     try:
         import atheris
     except ImportError:
         sys.exit("fuzzing by coverage needs atheris: pip install 'maam-ops[fuzz]'")
-    reader = READERS[arguments.target]
+    reader = READERS[target]
     with atheris.instrument_imports(include=list(reader.modules)), contextlib.redirect_stdout(io.StringIO()):
         valid = reader.valid()
         for data in valid:
             accepts_or_refuses(reader, data)
     found = ROOT / "build/fuzz"
     found.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as corpus:
-        for number, data in enumerate(valid):
-            (Path(corpus) / str(number)).write_bytes(data)
-        options = [
-            sys.argv[0],
-            corpus,
-            f"-max_total_time={arguments.seconds}",
-            "-max_len=16384",
-            f"-artifact_prefix={found}/{arguments.target}-",
-            "-print_final_stats=1",
-        ]
-        atheris.Setup(options, lambda data: accepts_or_refuses(reader, data))
-        atheris.Fuzz()
+    corpus = tempfile.mkdtemp()
+    for number, data in enumerate(valid):
+        (Path(corpus) / str(number)).write_bytes(data)
+    options = [
+        sys.argv[0],
+        corpus,
+        f"-max_total_time={seconds}",
+        "-max_len=16384",
+        f"-artifact_prefix={found}/{target}-",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup(options, lambda data: accepts_or_refuses(reader, data))
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":

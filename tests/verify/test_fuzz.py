@@ -1,4 +1,4 @@
-"""Fuzzing: random cases of every operator, another seed each day; damaged files for every reader."""
+"""Fuzzing: random cases of every operator, in full with another seed each day; damaged files for every reader."""
 
 import datetime
 import importlib.util
@@ -15,22 +15,23 @@ from tests.kernels import needs_this_process
 from tests.maam_ops import native
 
 from . import fuzz, readers
+from .draw import SEED
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = 100_000
+CASES, SHARE = 100_000, 250  # of `make verify`, of `make test`
 SECONDS = 60  # for each reader
 
 
 def test_random_cases(full, record_property):
-    seed = int(os.environ.get("MAAM_OPS_TEST_SEED") or datetime.date.today().strftime("%Y%m%d"))
-    print(f"seed {seed}")
     if full:
+        seed = int(os.environ.get("MAAM_OPS_TEST_SEED") or datetime.date.today().strftime("%Y%m%d"))
+        print(f"seed {seed}")
         cases, calls = map(sum, zip(*fuzz.run_many(seed, 0, CASES, os.cpu_count()), strict=True))
         assert cases == CASES
         record_property("calls", calls)
     else:
-        cases = sum(1 for _ in fuzz.run(seed, seconds=8))
-        assert cases > 20
+        # One commit, one outcome: neither the day nor the load of the machine choose the cases.
+        cases = sum(1 for _ in fuzz.run(SEED, cases=SHARE))
     record_property("random cases", cases)
 
 

@@ -61,6 +61,18 @@ def test_a_library_everybody_may_write_is_refused(native, copies):
     native.check_libraries(*copies)
 
 
+def test_a_cuda_library_everybody_may_write_is_refused(native, tmp_path):
+    from maam_ops._library import Library, exported
+
+    path = tmp_path / "libmaam_ops_cuda.so"
+    path.write_bytes(b"\x7fELF")
+    library = Library("GPU", "CUDA kernels", path, "", exported(path), "")
+    path.chmod(0o646)
+    assert f"{path} can be written by every user" in library.missing_reason(())
+    path.chmod(0o644)
+    assert "file too short" in library.missing_reason(())  # which the loader says
+
+
 def test_a_module_from_elsewhere_is_refused(native, copies, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
