@@ -124,6 +124,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, data: ImageData, resume: checkpoint.Checkpoint | None = None) -> None:
         self.config = config
+        self.data_name, self._fingerprint = data.name, data.fingerprint
         if config.hold_out:
             data = data.held_out(config.hold_out)
         self.train_set = data.train.head(config.train_images)
@@ -131,7 +132,6 @@ class Trainer:
             self.train_set = replace(self.train_set, crop_padding=0, flip=False)
         self.test_set = data.test.head(config.test_images)
         self.steps = steps_per_epoch(self.train_set, config.batch_size)
-        self.data_name = data.name
         ms.set_context(mode=ms.GRAPH_MODE)
         ms.set_seed(config.seed)
         self.net = model_for(self.train_set, config.preset, config.impl, config.overrides)
@@ -277,7 +277,12 @@ class Trainer:
         return [*self.net.get_parameters(), *self.optimizer.get_parameters(), *average]
 
     def _save(self, out: Path) -> None:
-        meta = {"config": asdict(self.config), "data": self.data_name, "progress": asdict(self._progress)}
+        meta = {
+            "config": asdict(self.config),
+            "data": self.data_name,
+            "fingerprint": self._fingerprint,
+            "progress": asdict(self._progress),
+        }
         checkpoint.save(out / CHECKPOINT_NAME, self._state(), meta)
         write_rows(out / METRICS_NAME, self._progress.rows)
 
@@ -287,6 +292,13 @@ class Trainer:
         if source.meta["data"] != self.data_name:
             raise MaamError(
                 f"checkpoint {source.path}: it was trained on {source.meta['data']}, got data set {self.data_name}"
+            )
+        # Checkpoints from before fingerprints have none.
+        fingerprint = source.meta.get("fingerprint", self._fingerprint)
+        if fingerprint != self._fingerprint:
+            raise MaamError(
+                f"checkpoint {source.path}: it was trained on other images of {self.data_name} (test set "
+                f"{fingerprint}), got {self._fingerprint}; name the data folder of that run"
             )
         state = self._state()
         source.load_into(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,7 +83,7 @@ def reproduce(
         known = settings.load_runs(runs or settings.RUNS)
         chosen = settings.choose(known, target.value, run)
         if not from_results:
-            _train(data, out, results, parse_seeds(seeds), chosen, interrupted)
+            _train(data, out, results, parse_seeds(seeds), chosen, known, interrupted)
             # Whoever names runs waits for those alone.
             if target is Target.claims or (target is Target.all and not run):
                 _measure(out, results, torch_python, interrupted)
@@ -108,21 +108,25 @@ def _train(
     results: Path,
     seeds: Sequence[int],
     runs: Sequence[Run],
+    known: Mapping[str, Run],
     interrupted: Callable[[], bool],
 ) -> None:
     from ..data import load_data
-    from ..reproduce.runner import Job, Places, is_finished, locked
+    from ..reproduce.results import DataMark
+    from ..reproduce.runner import Job, Places, check_data, is_finished, locked
 
     # Read here as well, for the error of a bad folder to come before anything is started.
-    data_name = load_data(data).name
-    places = Places(data, out, results)
+    images = load_data(data)
+    places = Places(data, out, results, DataMark(images.name, images.fingerprint))
+    check_data(known.values(), places)
+    del images
     # Seed by seed: after the first round there is a whole report.
     jobs = [Job(run, seed) for seed in seeds for run in runs]
     with locked(out) as lock:
         left = [job for job in jobs if not is_finished(job, places)]
         if jobs:
             typer.echo(f"{len(jobs)} runs, {len(jobs) - len(left)} of them finished; results in {results}")
-        _train_jobs(left, places, data_name, lock, interrupted)
+        _train_jobs(left, places, lock, interrupted)
 
 
 def _measure(out: Path, results: Path, torch_python: Path | None, interrupted: Callable[[], bool]) -> None:
@@ -134,7 +138,7 @@ def _measure(out: Path, results: Path, torch_python: Path | None, interrupted: C
         claims.measure_all(results, typer.echo, interrupted, torch_python)
 
 
-def _train_jobs(left: list[Job], places: Places, data_name: str, lock: int, interrupted: Callable[[], bool]) -> None:
+def _train_jobs(left: list[Job], places: Places, lock: int, interrupted: Callable[[], bool]) -> None:
     from tqdm import tqdm
 
     from ..reproduce import runner
@@ -162,7 +166,7 @@ def _train_jobs(left: list[Job], places: Places, data_name: str, lock: int, inte
                     sys.stdout.flush()  # a log that is followed shows the epoch now, not a buffer later
 
             try:
-                runner.train(job, places, data_name, lock, on_event, interrupted)
+                runner.train(job, places, lock, on_event, interrupted)
             except runner.Interrupted:
                 typer.echo(f"stopped in {job}; the same command continues there", err=True)
                 raise typer.Exit(130) from None

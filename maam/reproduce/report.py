@@ -77,6 +77,7 @@ def write(results: Path, out: Path, runs: Mapping[str, Run]) -> list[Path]:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = {name: files.read_all(results, name) for name in runs}
+    _check_one_data(results, found)
     images = plots.draw(list(runs.values()), found)
     content = {**context(runs, found, read_claims(results)), "plots": list(images)}
     environment = Environment(
@@ -104,6 +105,18 @@ def write(results: Path, out: Path, runs: Mapping[str, Run]) -> list[Path]:
     except OSError as error:
         raise MaamError(f"--out {out}: the report cannot be written: {error.strerror}") from error
     return written
+
+
+def _check_one_data(folder: Path, found: Mapping[str, Sequence[Result]]) -> None:
+    """Raise :class:`MaamError` unless all results are of the same images: no mean or difference would mean anything."""
+    first: Result | None = None
+    for result in (result for results in found.values() for result in results):
+        first = first or result
+        if result.data != first.data:
+            raise MaamError(
+                f"results {folder}: {first.run} seed {first.seed} was obtained on {first.data}, {result.run} seed "
+                f"{result.seed} on {result.data}; move the one or the other to another --results folder"
+            )
 
 
 def read_claims(results: Path) -> dict[str, Any] | None:
@@ -226,7 +239,7 @@ def _spread(values: Sequence[float]) -> float:
 def _notes(results: Sequence[Result]) -> list[str]:
     """What must be known about the data of the results."""
     notes = []
-    for name, mark in sorted({(r.summary["data"]["name"], r.summary["data"]["fingerprint"]) for r in results}):
+    for name, mark in sorted({result.data for result in results}):
         if name == "digits":
             notes.append("Trained on the embedded digits: a check of the machinery, to be compared with nothing.")
         else:

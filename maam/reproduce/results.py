@@ -8,19 +8,17 @@ confusion.csv   test images by true class (rows) and predicted class (columns)
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..config import METRICS_NAME
-from ..data import ImageData
 from ..errors import MaamError
 from ..files import atomic_path
 from ..history import read_rows
@@ -31,6 +29,16 @@ NOTES = {
     "daf094e0b08f3e2b": "Real CIFAR-10 images, official labels and order, but pixels that went once through JPEG "
     "(30.5 dB PSNR): accuracies can differ a little from those on the official files.",
 }
+
+
+class DataMark(NamedTuple):
+    """Which images: results of two are never averaged or compared."""
+
+    name: str
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.fingerprint}"
 
 
 @dataclass(frozen=True)
@@ -54,16 +62,14 @@ class Result:
     def scores(self) -> Mapping[str, float]:
         return self.summary["test"]
 
+    @property
+    def data(self) -> DataMark:
+        """The images it was obtained on."""
+        return DataMark(self.summary["data"]["name"], self.summary["data"]["fingerprint"])
+
 
 def folder_of(results: Path, run: str, seed: int) -> Path:
     return results / run / f"seed{seed}"
-
-
-def fingerprint(data: ImageData) -> str:
-    """Names the test pixels and labels, whatever layout they were read from."""
-    digest = hashlib.sha256(np.ascontiguousarray(data.test.images).tobytes())
-    digest.update(data.test.labels.astype("<i4").tobytes())
-    return digest.hexdigest()[:16]
 
 
 def write(folder: Path, summary: Mapping[str, Any], metrics: str, confusion: np.ndarray) -> None:
