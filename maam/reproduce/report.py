@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,11 @@ from typing import Any
 
 from ..errors import MaamError
 from ..files import atomic_path
-from . import plots
+from . import claims, plots
 from . import results as files
 from .results import Result
 from .settings import SCORES, Run
 
-CLAIMS_NAME = "claims.json"
 TEMPLATES = Path(__file__).parent / "templates"
 # Goals of the runs that go past the paper.
 GOALS = "accuracy of at least 90 %, at most 2.34 M parameters, at most 3 hours of training on 2 cores"
@@ -79,7 +77,7 @@ def write(results: Path, out: Path, runs: Mapping[str, Run]) -> list[Path]:
     found = {name: files.read_all(results, name) for name in runs}
     _check_one_data(results, found)
     images = plots.draw(list(runs.values()), found)
-    content = {**context(runs, found, read_claims(results)), "plots": list(images)}
+    content = {**context(runs, found, _claims(results)), "plots": list(images)}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: name is not None and ".html" in name,
@@ -119,21 +117,17 @@ def _check_one_data(folder: Path, found: Mapping[str, Sequence[Result]]) -> None
             )
 
 
-def read_claims(results: Path) -> dict[str, Any] | None:
-    """What `maam reproduce claims` measured, or None."""
-    path = results / CLAIMS_NAME
-    if not path.is_file():
+def _claims(results: Path) -> dict[str, Any] | None:
+    """The claims, judged by the figures that `maam reproduce claims` measured; None without."""
+    stored = claims.read(results)
+    if stored is None:
         return None
-    try:
-        content = json.loads(path.read_text())
-        content["claims"], content["machine"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MaamError(f"{path}: damaged ({error}); restore it, or delete it and run maam reproduce claims") from error
-    return content
+    figures, machine = stored
+    return {"claims": claims.judge(figures), "machine": machine}
 
 
 def context(
-    runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]], claims: dict[str, Any] | None
+    runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]], judged: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What the templates show."""
     rows = {name: _row(run, found[name], runs, found) for name, run in runs.items()}
@@ -144,7 +138,7 @@ def context(
         "maam": rows.get("maam"),
         "scores": SCORES,
         "goals": GOALS,
-        "claims": claims,
+        "claims": judged,
         "finished": len(every),
         "notes": _notes(every),
         "machines": sorted({_machine(result.summary["machine"]) for result in every}),

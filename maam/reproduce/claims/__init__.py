@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ...bench.machine import describe
 from ...errors import MaamError
@@ -20,13 +21,29 @@ from .judge import Claim, judge
 CLAIMS_NAME = "claims.json"
 THREADS = 2
 
-__all__ = ["CLAIMS_NAME", "Claim", "Figures", "measure_all"]
+__all__ = ["CLAIMS_NAME", "Claim", "Figures", "judge", "measure_all", "read"]
+
+
+def read(results: Path) -> tuple[Figures, dict[str, Any]] | None:
+    """What :func:`measure_all` wrote and the machine it ran on, or None where there is nothing.
+
+    Raises:
+        MaamError: the file is damaged.
+    """
+    path = results / CLAIMS_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        return Figures(**content["figures"]), content["machine"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MaamError(f"{path}: damaged ({error}); restore it, or delete it and run maam reproduce claims") from error
 
 
 def measure_all(
     results: Path, echo: Callable[[str], None], stop: Callable[[], bool], torch_python: Path | None = None
 ) -> list[Claim]:
-    """Measure everything, judge the claims and write both to `results`.
+    """Measure everything and write it to `results`; returns the claims, which the report judges by it.
 
     Args:
         results: folder for `claims.json`.
@@ -36,11 +53,7 @@ def measure_all(
     """
     figures = measure(THREADS, echo, stop, torch_python)
     claims = judge(figures)
-    content = {
-        "claims": [asdict(claim) for claim in claims],
-        "figures": asdict(figures),
-        "machine": describe(THREADS),
-    }
+    content = {"figures": asdict(figures), "machine": describe(THREADS)}
     try:
         results.mkdir(parents=True, exist_ok=True)
         with atomic_path(results / CLAIMS_NAME) as temporary:
