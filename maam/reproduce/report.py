@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,8 @@ from .settings import SCORES, Run
 TEMPLATES = Path(__file__).parent / "templates"
 # Goals of the runs that go past the paper.
 GOALS = "accuracy of at least 90 %, at most 2.34 M parameters, at most 3 hours of training on 2 cores"
-# Points by which an accuracy may differ from the paper's and still count as the same; seeds alone differ by half of it.
+# Points by which an accuracy may always differ and still count as the same, however close the seeds are to each other:
+# two or three of them can be so by chance.
 SAME = 1.0
 # Where seeds differ a lot, at most this many points count as the same.
 SAME_AT_MOST = 3.0
@@ -130,7 +132,8 @@ def context(
     runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]], judged: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What the templates show."""
-    rows = {name: _row(run, found[name], runs, found) for name, run in runs.items()}
+    usual = _usual_spread(found.values())
+    rows = {name: _row(run, found[name], runs, found, usual) for name, run in runs.items()}
     groups = {group: [row for row in rows.values() if row.run.group == group] for group in _groups(runs)}
     every = [result for results in found.values() for result in results]
     return {
@@ -150,7 +153,13 @@ def _groups(runs: Mapping[str, Run]) -> list[str]:
     return ["table1", "table2", "variants", "past", "search"]
 
 
-def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]]) -> Row:
+def _row(
+    run: Run,
+    results: Sequence[Result],
+    runs: Mapping[str, Run],
+    found: Mapping[str, Sequence[Result]],
+    usual: float,
+) -> Row:
     paper = {name: None if name not in (run.paper or {}) else 100 * run.paper[name] for name in SCORES}
     mean = {name: _mean(_percents(results, name)) for name in SCORES}
     spread = {name: _spread(_percents(results, name)) for name in SCORES}
@@ -159,9 +168,11 @@ def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Ma
     difference = _less(mean["accuracy"], paper["accuracy"])
     change = _less(mean["accuracy"], _mean(bases))
     epochs = sorted({int(result.summary["epochs"]) for result in results})
-    judged, noise = difference, spread["accuracy"]
+    judged, sides = difference, [_percents(results, "accuracy")]
     if run.group == "variants":
-        judged, noise = change, max(noise, _spread(bases))
+        judged, sides = change, [*sides, bases]
+    # One seed says nothing of its spread: the rows that have several stand in for it.
+    noise = max(_spread(side) if len(side) > 1 else usual for side in sides)
     verdict = _verdict(judged, noise, len(results))
     return Row(
         run=run,
@@ -178,7 +189,7 @@ def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Ma
         epochs="" if not epochs else str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
         hours=_mean([result.summary["training_seconds"] / 3600 for result in results]),
         verdict=verdict,
-        sentence=_sentence(run, verdict, judged, len(results), of.title if of else "")
+        sentence=_sentence(run, verdict, judged, _seeds(*map(len, sides), usual=usual), of.title if of else "")
         + (f" {run.remark}" if run.remark else ""),
     )
 
@@ -194,24 +205,32 @@ def _verdict(difference: float | None, spread: float, seeds: int) -> str:
     return "higher" if difference > 0 else "lower"
 
 
-def _sentence(run: Run, verdict: str, difference: float | None, seeds: int, of: str) -> str:
+def _seeds(own: int, of: int | None = None, *, usual: float = 0.0) -> str:
+    """How many seeds stand behind a difference, and what was taken for their spread where there is one."""
+    counts = [own] if of is None or of == own else [own, of]
+    text = " against ".join("one seed" if count == 1 else f"{count} seeds" for count in counts)
+    if 1 not in counts:
+        return text
+    return f"{text}; rows of several vary by ± {usual:.1f}" if usual else f"{text}, so the spread is unknown"
+
+
+def _sentence(run: Run, verdict: str, difference: float | None, seeds: str, of: str) -> str:
     if verdict == "none":
         return "Not trained yet."
-    ones = "one seed, so the spread is unknown" if seeds == 1 else f"{seeds} seeds"
     if verdict == "alone" and run.group == "variants":
-        return f"Nothing to compare with, {of or 'what it is a variant of'} is not trained yet ({ones})."
+        return f"Nothing to compare with, {of or 'what it is a variant of'} is not trained yet."
     if verdict == "alone":
-        return f"The paper's number is not known to us, or there is none ({ones})."
+        return f"The paper's number is not known to us, or there is none ({seeds})."
     points = f"{abs(difference):.1f} points"
     if run.group == "variants":
         if verdict == "same":
-            return f"This reading changes {of} by no more than seeds do ({difference:+.1f} points, {ones})."
-        return f"This reading makes {of} {'better' if verdict == 'higher' else 'worse'} by {points} ({ones})."
+            return f"Cannot be told from seeds: {difference:+.1f} points against {of} ({seeds})."
+        return f"This reading makes {of} {'better' if verdict == 'higher' else 'worse'} by {points} ({seeds})."
     if verdict == "same":
-        return f"Reproduced: {points} from the paper's number ({ones})."
+        return f"Reproduced: {points} from the paper's number ({seeds})."
     if verdict == "higher":
-        return f"Not reproduced: {points} above the paper's number ({ones})."
-    return f"Not reproduced: {points} below the paper's number ({ones})."
+        return f"Not reproduced: {points} above the paper's number ({seeds})."
+    return f"Not reproduced: {points} below the paper's number ({seeds})."
 
 
 def _percents(results: Sequence[Result], name: str) -> list[float]:
@@ -228,6 +247,13 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _usual_spread(found: Iterable[Sequence[Result]]) -> float:
+    """Standard deviation of the accuracy over seeds, pooled over the rows that have several; 0 where none has."""
+    several = [_percents(results, "accuracy") for results in found if len(results) > 1]
+    freedom = sum(len(values) - 1 for values in several)
+    return math.sqrt(sum((len(values) - 1) * statistics.variance(values) for values in several) / max(freedom, 1))
 
 
 def _notes(results: Sequence[Result]) -> list[str]:

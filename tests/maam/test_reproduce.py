@@ -381,7 +381,7 @@ def test_verdict_is_by_difference_and_spread(ours: list[float], verdict: str, se
     difference = 100 * (np.mean(ours) - 0.87) if ours else None
     got = report._verdict(difference, spread, len(ours))
     assert got == verdict
-    assert sentence in report._sentence(run, got, difference, len(ours), "")
+    assert sentence in report._sentence(run, got, difference, report._seeds(len(ours)), "")
 
 
 def test_claims_are_judged_by_their_figures() -> None:
