@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
 
 from maam.reproduce import claims
@@ -32,10 +32,16 @@ def test_claims_on_fusion_say_what_was_fused() -> None:
     assert alone["Branches at 32x32, 16x16 and 8x8 with kernels of their own cost little"] == "not measured"
 
 
-def test_the_report_judges_stored_figures(tmp_path: Path) -> None:
+def test_the_report_judges_stored_figures_and_counts_parameters_itself(tmp_path: Path) -> None:
     write_runs(tmp_path / "runs", maam={})
     write_result(tmp_path / "results")
-    shutil.copy(COMMITTED / claims.CLAIMS_NAME, tmp_path / "results")
+    stored = json.loads((COMMITTED / claims.CLAIMS_NAME).read_text())
+    assert "parameters" not in stored["figures"]
+    # As the file was before: the count of a preset that has changed since.
+    stored["figures"]["parameters"] = {"authors": 1, "multi-scale": 1}
+    (tmp_path / "results" / claims.CLAIMS_NAME).write_text(json.dumps(stored))
     result = from_results(tmp_path)
     assert result.exit_code == 0, result.output
-    assert "yes, with everything this package fuses; no, with" in (tmp_path / "out" / "report.md").read_text()
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "yes, with everything this package fuses; no, with" in text
+    assert "| authors 8,405,453; all presets: authors 8,405,453" in text and "; 2,124,749 parameters" in text

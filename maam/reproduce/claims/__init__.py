@@ -15,7 +15,7 @@ from typing import Any
 from ...bench.machine import describe
 from ...errors import MaamError
 from ...files import atomic_path
-from .figures import Figures, measure
+from .figures import Figures, measure, parameters
 from .judge import Claim, judge
 
 CLAIMS_NAME = "claims.json"
@@ -25,7 +25,7 @@ __all__ = ["CLAIMS_NAME", "Claim", "Figures", "judge", "measure_all", "read"]
 
 
 def read(results: Path) -> tuple[Figures, dict[str, Any]] | None:
-    """What :func:`measure_all` wrote and the machine it ran on, or None where there is nothing.
+    """The figures, and the machine that those of :func:`measure_all` are from; None where there are none.
 
     Raises:
         MaamError: the file is damaged.
@@ -35,7 +35,7 @@ def read(results: Path) -> tuple[Figures, dict[str, Any]] | None:
         return None
     try:
         content = json.loads(path.read_text())
-        return Figures(**content["figures"]), content["machine"]
+        return Figures(**{**content["figures"], "parameters": parameters()}), content["machine"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MaamError(f"{path}: damaged ({error}); restore it, or delete it and run maam reproduce claims") from error
 
@@ -53,7 +53,8 @@ def measure_all(
     """
     figures = measure(THREADS, echo, stop, torch_python)
     claims = judge(figures)
-    content = {"figures": asdict(figures), "machine": describe(THREADS)}
+    measured = {name: value for name, value in asdict(figures).items() if name != "parameters"}
+    content = {"figures": measured, "machine": describe(THREADS)}
     try:
         results.mkdir(parents=True, exist_ok=True)
         with atomic_path(results / CLAIMS_NAME) as temporary:
