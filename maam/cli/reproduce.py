@@ -38,7 +38,7 @@ def reproduce(
         typer.Argument(
             help="table1: MAAM and its baselines; table2: its ablations; figure2: loss against epoch; claims: short "
             "measurements of the other claims; variants: other readings of the paper; past: beyond the paper's "
-            "accuracy; search: the recipe search behind that; all: everything but the search."
+            "accuracy; search: other recipes and branches, on held-out images; all: everything but search."
         ),
     ] = Target.all,
     data: Data = None,

@@ -138,6 +138,8 @@ def context(
     every = [result for results in found.values() for result in results]
     return {
         "groups": groups,
+        "searched": [row for row in groups["search"] if row.seeds],
+        "not_searched": [row.run.name for row in groups["search"] if not row.seeds],
         "maam": rows.get("maam"),
         "scores": SCORES,
         "goals": GOALS,
