@@ -6,38 +6,18 @@ computes the same losses, in alternating blocks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ...bench.machine import describe
-from ...errors import MaamError
-from ...files import atomic_path
-from .figures import Figures, measure, parameters
+from . import stored
+from .figures import Figures, measure
 from .judge import Claim, judge
+from .stored import CLAIMS_NAME, read
 
-CLAIMS_NAME = "claims.json"
 THREADS = 2
 
 __all__ = ["CLAIMS_NAME", "Claim", "Figures", "judge", "measure_all", "read"]
-
-
-def read(results: Path) -> tuple[Figures, dict[str, Any]] | None:
-    """The figures, and the machine that those of :func:`measure_all` are from; None where there are none.
-
-    Raises:
-        MaamError: the file is damaged.
-    """
-    path = results / CLAIMS_NAME
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-        return Figures(**{**content["figures"], "parameters": parameters()}), content["machine"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MaamError(f"{path}: damaged ({error}); restore it, or delete it and run maam reproduce claims") from error
 
 
 def measure_all(
@@ -52,15 +32,8 @@ def measure_all(
         torch_python: interpreter of an environment with PyTorch, where this one has none.
     """
     figures = measure(THREADS, echo, stop, torch_python)
+    stored.write(results, figures, describe(THREADS))
     claims = judge(figures)
-    measured = {name: value for name, value in asdict(figures).items() if name != "parameters"}
-    content = {"figures": measured, "machine": describe(THREADS)}
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with atomic_path(results / CLAIMS_NAME) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise MaamError(f"results {results}: cannot be written: {error.strerror}") from error
     for claim in claims:
         echo(f"{claim.claim}\n    {claim.measured}\n    {claim.holds}")
     return claims
