@@ -162,7 +162,7 @@ def _row(
     found: Mapping[str, Sequence[Result]],
     usual: float,
 ) -> Row:
-    paper = {name: None if name not in (run.paper or {}) else 100 * run.paper[name] for name in SCORES}
+    paper = _paper(run)
     mean = {name: _mean(_percents(results, name)) for name in SCORES}
     spread = {name: _spread(_percents(results, name)) for name in SCORES}
     bases = _percents(found.get(run.of, ()), "accuracy")
@@ -184,7 +184,7 @@ def _row(
         spread=spread,
         difference=difference,
         change=change,
-        paper_change=_less(paper["accuracy"], None if of is None or not of.paper else 100 * of.paper["accuracy"]),
+        paper_change=_less(paper["accuracy"], _paper(of)["accuracy"]),
         augmented=_mean([100 * result.summary["augmented_test"]["accuracy"] for result in results]),
         best_epoch=_mean([100 * max(row["test_accuracy"] for row in result.epochs) for result in results]),
         parameters=results[0].summary["parameters"] if results else None,
@@ -194,6 +194,12 @@ def _row(
         sentence=_sentence(run, verdict, judged, _seeds(*map(len, sides), usual=usual), of.title if of else "")
         + (f" {run.remark}" if run.remark else ""),
     )
+
+
+def _paper(run: Run | None) -> dict[str, float | None]:
+    """The paper's scores in per cent, None where it has none."""
+    known = {} if run is None else run.paper or {}
+    return {name: 100 * known[name] if name in known else None for name in SCORES}
 
 
 def _verdict(difference: float | None, spread: float, seeds: int) -> str:

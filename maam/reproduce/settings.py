@@ -24,6 +24,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
 }
 # Columns of Table 1, as results name them.
 SCORES = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
+# Entries of a run's file, and what they may be.
+_KINDS = {**dict.fromkeys(("title", "group", "reading", "remark", "of"), (str,)), "order": (int, float)}
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,13 @@ def load_runs(folder: Path = RUNS) -> dict[str, Run]:
     if not runs:
         raise MaamError(f"--runs {folder}: got no .yaml file, expected one for each run")
     groups = list(dict.fromkeys(group for target in ("all", "search") for group in TARGETS[target]))
+    names = [run.name for run in runs]
     for run in runs:
         if run.group not in groups:
             raise MaamError(f"{run.name}.yaml: group is {run.group!r}, expected one of {', '.join(groups)}")
+        others = [name for name in names if name != run.name]
+        if run.of is not None and run.of not in others:
+            raise MaamError(f"{run.name}.yaml: of is {run.of!r}, expected another run: {', '.join(others) or 'none'}")
     return {run.name: run for run in sorted(runs, key=lambda run: (groups.index(run.group), run.order, run.name))}
 
 
@@ -106,7 +112,23 @@ def _read_run(path: Path) -> Run:
     if unknown or missing:
         what = f"unknown entry {unknown[0]!r}" if unknown else f"no entry {missing[0]!r}"
         raise MaamError(f"{path}: {what}; the entries are {', '.join(sorted(known))}")
+    for name, value in content.items():
+        if name in _KINDS and not (type(value) in _KINDS[name] or (name == "of" and value is None)):
+            raise MaamError(f"{path}: {name} is {value!r}, expected {' or '.join(k.__name__ for k in _KINDS[name])}")
+    _check_paper(path, content.get("paper"))
     return Run(name=path.stem, config=_training(path, content.pop("train")), **content)
+
+
+def _check_paper(path: Path, paper: Any) -> None:
+    if paper is None:
+        return
+    if not isinstance(paper, dict) or not paper:
+        raise MaamError(f"{path}: paper is {paper!r}, expected scores by name: {', '.join(SCORES)}")
+    for name, value in paper.items():
+        if name not in SCORES:
+            raise MaamError(f"{path}: paper has an unknown score {name!r}; the scores are {', '.join(SCORES)}")
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise MaamError(f"{path}: paper's {name} is {value!r}, expected a number from 0 to 1")
 
 
 def _training(path: Path, settings: Any) -> TrainConfig:
