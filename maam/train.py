@@ -186,7 +186,10 @@ class Trainer:
             stop: asked after every step.
         """
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise MaamError(f"run folder {out}: cannot be made ({error.strerror}); name another") from error
         while not self.finished:
             stopped = self._run_epoch(on_step, stop)
             row = self._finish_epoch() if self.step % self.steps == 0 else None

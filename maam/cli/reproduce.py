@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import MaamError
+from ..files import check_writable
 from ..interrupt import held_interrupts
 from .common import Data
 
@@ -83,6 +84,8 @@ def reproduce(
         known = settings.load_runs(runs or settings.RUNS)
         chosen = settings.choose(known, target.value, run)
         if not from_results:
+            check_writable(out, "--out")
+            check_writable(results, "--results")
             _train(data, out, results, parse_seeds(seeds), chosen, known, interrupted)
             # Whoever names runs waits for those alone.
             if target is Target.claims or (target is Target.all and not run):

@@ -12,6 +12,7 @@ import typer
 
 from ..config import CHECKPOINT_NAME, TrainConfig, from_settings
 from ..errors import MaamError
+from ..files import check_writable
 from ..interrupt import held_interrupts
 from .common import BatchSize, Data, Impl, Overrides, Preset, Seed, TestImages, TrainImages, parse_overrides
 
@@ -119,6 +120,8 @@ def train(
             config, source, folder = _resumed(context, resume, options)
         else:
             raise MaamError("--out cannot be combined with --resume, which continues in the folder of its run")
+        # Before the data are read and the model is compiled.
+        check_writable(folder, "--out" if resume is None else "--resume")
         _run(Trainer(config, load_data(data), source), folder, interrupted)
 
 

@@ -137,8 +137,12 @@ class Estimate:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[int]:
     """One at a time in `folder`; yields the lock's file descriptor, which keeps the lock while any process has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise MaamError(f"--out {folder}: cannot be written to ({error.strerror}); name another") from error
+    with file as lock:
         end = time.monotonic() + LOCK_SECONDS
         while True:
             try:
