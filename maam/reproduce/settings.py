@@ -22,6 +22,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "search": ("search",),
     "all": ("table1", "table2", "past", "variants"),
 }
+# What runs that hold out training images hold out of the digits.
+DIGITS_HELD_OUT = 140
 # Columns of Table 1, as results name them.
 SCORES = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
 # Entries of a run's file, and what they may be.
@@ -55,11 +57,24 @@ class Run:
     of: str | None = None
 
     def config_for(self, seed: int, data_name: str) -> TrainConfig:
-        """The settings for one seed; on the small digits the held-out images must leave some to train on."""
+        """The settings for one seed; the digits are few, so numbers of images are smaller where they must be."""
         config = replace(self.config, seed=seed)
-        if data_name == "digits" and config.hold_out:
-            config = replace(config, hold_out=140)
-        return config
+        if data_name != "digits":
+            return config
+        # Here, because NumPy comes with it: `maam train --recipe` reads its settings before Ctrl-C is held back.
+        from ..data.digits import TEST_IMAGES, TRAIN_IMAGES
+
+        held_out = DIGITS_HELD_OUT if config.hold_out else 0
+        return replace(
+            config,
+            hold_out=held_out,
+            train_images=_at_most(config.train_images, TRAIN_IMAGES - held_out),
+            test_images=_at_most(config.test_images, held_out or TEST_IMAGES),
+        )
+
+
+def _at_most(count: int | None, limit: int) -> int | None:
+    return None if count is None else min(count, limit)
 
 
 def load_runs(folder: Path = RUNS) -> dict[str, Run]:

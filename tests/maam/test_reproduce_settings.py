@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maam import MaamError
+from maam.data import ImageData
+from maam.data.digits import TEST_IMAGES, TRAIN_IMAGES
 from maam.reproduce import report, settings
 
 from .result_files import write_runs
@@ -44,3 +47,14 @@ def test_a_paper_that_gives_no_accuracy_leaves_a_gap(tmp_path: Path) -> None:
     known = settings.load_runs(runs)
     (row,) = report.context(known, dict.fromkeys(known, ()), None)["groups"]["table2"]
     assert row.paper["accuracy"] == 87 and row.paper_change is None
+
+
+def test_every_run_fits_the_digits(digits: ImageData) -> None:
+    assert (len(digits.train), len(digits.test)) == (TRAIN_IMAGES, TEST_IMAGES)
+    for run in settings.load_runs().values():
+        config = run.config_for(3, "digits")
+        data = digits.held_out(config.hold_out) if config.hold_out else digits
+        assert len(data.train.head(config.train_images)) >= config.batch_size and data.test.head(config.test_images)
+        assert run.config_for(3, "cifar10") == replace(run.config, seed=3)
+    held_out = settings.load_runs()["search-best-cutout"].config_for(0, "digits")
+    assert (held_out.hold_out, held_out.train_images) == (140, 1260)
