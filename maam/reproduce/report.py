@@ -73,13 +73,23 @@ def require() -> None:
 
 
 def write(results: Path, out: Path, runs: Mapping[str, Run]) -> list[Path]:
-    """Write `report.md` with its plots, and the self-contained `report.html`, into `out`; returns their paths."""
+    """Write `report.md` with its plots, and the self-contained `report.html`, into `out`; returns their paths.
+
+    Raises:
+        MaamError: there is nothing to report on, it is damaged or of different images, or `out` cannot be written to.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = {name: files.read_all(results, name) for name in runs}
     _check_one_data(results, found)
+    judged = _claims(results)
+    if not any(found.values()) and judged is None:
+        raise MaamError(
+            f"--results {results}: got no finished run, expected RUN/seedK/{files.RESULT_NAME} in it, RUN one of "
+            f"{', '.join(runs)}"
+        )
     images = plots.draw(list(runs.values()), found)
-    content = {**context(runs, found, _claims(results)), "plots": list(images)}
+    content = {**context(runs, found, judged), "plots": list(images)}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: name is not None and ".html" in name,
@@ -145,10 +155,18 @@ def context(
         "goals": GOALS,
         "claims": judged,
         "finished": len(every),
+        "test_images": _images(result for result in every if result.summary["evaluated_on"] == "test set"),
+        "held_out": _images(result for result in every if result.summary["evaluated_on"] != "test set"),
         "notes": _notes(every),
         "machines": sorted({_machine(result.summary["machine"]) for result in every}),
         "commits": sorted({result.summary["machine"]["commit"] or "unknown" for result in every}),
     }
+
+
+def _images(results: Iterable[Result]) -> str:
+    """How many images these were scored on, as text; "" without results."""
+    counts = sorted({result.summary["test_images"] for result in results})
+    return " to ".join(f"{count:,}" for count in dict.fromkeys(counts[:1] + counts[-1:]))
 
 
 def _groups(runs: Mapping[str, Run]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .result_files import from_results, write_result, write_runs
+from .result_files import from_results, one_line_error, write_result, write_runs
 
 SEARCH = {"group": "search", "paper": None}
 
@@ -29,3 +29,23 @@ def test_rows_on_held_out_images_that_were_not_run_are_one_line(tmp_path: Path) 
     assert "| Narrow | 75.0 |" in markdown and "<td>Narrow</td>" in html
     for text in (markdown, html):
         assert "Not run: deep, wide." in text and "that choice did not come from it" in text
+
+
+def test_numbers_of_images_are_those_of_the_results(tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs", maam={}, other={}, deep=SEARCH)
+    write_result(tmp_path / "results", test_images=2000)
+    write_result(tmp_path / "results", "deep", test_images=300, evaluated_on="held-out training images")
+    for text in texts(tmp_path):
+        assert "on the 2,000 test images after" in text and "on the last 300 training images" in text
+        assert "hours of training, without evaluation" in text and "minutes of training, without evaluation" in text
+    write_result(tmp_path / "results", "other")
+    assert all("on the 40 to 2,000 test images after" in text for text in texts(tmp_path))
+
+
+def test_no_results_leave_the_report_there_is(tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs", maam={})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.md").write_text("a full one")
+    error = one_line_error(from_results(tmp_path))
+    assert f"--results {tmp_path / 'results'}: got no finished run, expected RUN/seedK/result.json in it" in error
+    assert (tmp_path / "out" / "report.md").read_text() == "a full one"
