@@ -86,7 +86,9 @@ def reproduce(
         if not from_results:
             check_writable(out, "--out")
             check_writable(results, "--results")
-            _train(data, out, results, parse_seeds(seeds), chosen, known, interrupted)
+            wanted = parse_seeds(seeds)
+            if chosen:
+                _train(data, out, results, wanted, chosen, known, interrupted)
             # Whoever names runs waits for those alone.
             if target is Target.claims or (target is Target.all and not run):
                 _measure(out, results, torch_python, interrupted)
@@ -115,6 +117,7 @@ def _train(
     interrupted: Callable[[], bool],
 ) -> None:
     from ..data import load_data
+    from ..reproduce import claims
     from ..reproduce.results import DataMark
     from ..reproduce.runner import Job, Places, check_data, is_finished, locked
 
@@ -123,13 +126,14 @@ def _train(
     places = Places(data, out, results, DataMark(images.name, images.fingerprint))
     check_data(known.values(), places)
     del images
-    # Seed by seed: after the first round there is a whole report.
+    # The report after the first run would stumble over it, hours later.
+    claims.read(results)
+    # Seed by seed: after the first round the report has every row.
     jobs = [Job(run, seed) for seed in seeds for run in runs]
     with locked(out) as lock:
         left = [job for job in jobs if not is_finished(job, places)]
-        if jobs:
-            typer.echo(f"{len(jobs)} runs, {len(jobs) - len(left)} of them finished; results in {results}")
-        _train_jobs(left, places, lock, interrupted)
+        typer.echo(f"{len(jobs)} runs, {len(jobs) - len(left)} of them finished; results in {results}")
+        _train_jobs(left, places, lock, known, interrupted)
 
 
 def _measure(out: Path, results: Path, torch_python: Path | None, interrupted: Callable[[], bool]) -> None:
@@ -141,10 +145,12 @@ def _measure(out: Path, results: Path, torch_python: Path | None, interrupted: C
         claims.measure_all(results, typer.echo, interrupted, torch_python)
 
 
-def _train_jobs(left: list[Job], places: Places, lock: int, interrupted: Callable[[], bool]) -> None:
+def _train_jobs(
+    left: list[Job], places: Places, lock: int, known: Mapping[str, Run], interrupted: Callable[[], bool]
+) -> None:
     from tqdm import tqdm
 
-    from ..reproduce import runner
+    from ..reproduce import report, runner
 
     estimate = runner.Estimate(left, places)
     for index, job in enumerate(left, start=1):
@@ -174,6 +180,8 @@ def _train_jobs(left: list[Job], places: Places, lock: int, interrupted: Callabl
                 typer.echo(f"stopped in {job}; the same command continues there", err=True)
                 raise typer.Exit(130) from None
         estimate.finished(job)
+        # After each, whatever stops the rest.
+        report.write(places.results, places.out, known)
 
 
 def _duration(seconds: float | None) -> str:
