@@ -33,12 +33,16 @@ LOSS_SCALE = 1024.0
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+def make_cross_entropy(label_smoothing: float = 0.0, impl: str = "auto") -> nn.Cell:
+    """(logits, labels) -> mean cross-entropy; ``impl`` as in :func:`maam.create_model`."""
+    if impl == "reference":
+        return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    return maam_ops.FusedCrossEntropy(label_smoothing=label_smoothing, impl=impl)
+
+
 def make_loss(net: nn.Cell, label_smoothing: float = 0.0, impl: str = "auto") -> Step:
     """(images, labels) -> (mean cross-entropy, logits); ``impl`` as in :func:`maam.create_model`."""
-    if impl == "reference":
-        cross_entropy = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
-    else:
-        cross_entropy = maam_ops.FusedCrossEntropy(label_smoothing=label_smoothing, impl=impl)
+    cross_entropy = make_cross_entropy(label_smoothing, impl)
 
     def loss(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = net(images).astype(ms.float32)
