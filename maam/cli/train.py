@@ -175,6 +175,11 @@ def _as_lists(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _ends_there(trainer: Trainer) -> bool:
+    """Whether more epochs would not continue a finished run."""
+    return trainer.stopped_early or trainer.config.schedule != "constant"
+
+
 def _run(trainer: Trainer, folder: Path, interrupted: Callable[[], bool]) -> None:
     from tqdm import tqdm
 
@@ -184,6 +189,10 @@ def _run(trainer: Trainer, folder: Path, interrupted: Callable[[], bool]) -> Non
         f"{trainer.config.preset}: {parameters:,} parameters, {len(trainer.train_set):,} training and "
         f"{len(trainer.test_set):,} test images of {trainer.data_name}, into {folder}"
     )
+    if trainer.finished:
+        more = "start a new run for more" if _ends_there(trainer) else "--epochs with a larger number goes on"
+        typer.echo(f"nothing to continue: this run has finished, after {len(trainer.rows)} epochs; {more}")
+        return
     with tqdm(total=epochs * trainer.steps, initial=trainer.step, unit="step", disable=None, leave=False) as bar:
 
         def on_step(step: int, loss: float) -> None:
