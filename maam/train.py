@@ -170,9 +170,13 @@ class Trainer:
     @property
     def stopped_early(self) -> bool:
         """Whether the training loss has become flat; known at the end of an epoch."""
-        losses = [row["train_loss"] for row in self._progress.rows]
-        whole = self._progress.step == len(losses) * self.steps
-        return whole and is_flat(losses, self.config.patience, self.config.min_improvement)
+        whole = self._progress.step == len(self._progress.rows) * self.steps
+        return whole and self._is_flat()
+
+    def _is_flat(self, *further: float) -> bool:
+        """The rule of the settings on the losses of the finished epochs and those `further` ones."""
+        losses = [*(row["train_loss"] for row in self._progress.rows), *further]
+        return is_flat(losses, self.config.patience, self.config.min_improvement)
 
     def fit(
         self,
@@ -255,19 +259,20 @@ class Trainer:
         with self._average.applied() if self._average else contextlib.nullcontext():
             return predict(self.forward, data, config.batch_size, config.num_workers, flip=flip)
 
-    def evaluate(self) -> Metrics:
-        """Figures over the test set; mirrored images, which cost as much again, only at the end of the run."""
-        last = self._progress.step >= self.config.epochs * self.steps
+    def evaluate(self, last: bool) -> Metrics:
+        """Figures over the test set; mirrored images, which cost as much again, only in the `last` epoch of the run."""
         return score(self.logits(self.test_set, self.config.test_flip and last), self.test_set.labels)
 
     def _finish_epoch(self) -> EpochRow:
         progress = self._progress
         images = self.steps * self.config.batch_size
-        test = self.evaluate()
+        loss = progress.loss_sum / self.steps
+        last = progress.step >= self.config.epochs * self.steps or self._is_flat(loss)
+        test = self.evaluate(last)
         row = EpochRow(
             epoch=progress.step // self.steps,
             step=progress.step,
-            train_loss=progress.loss_sum / self.steps,
+            train_loss=loss,
             train_accuracy=progress.correct / images,
             test_loss=test.loss,
             test_accuracy=test.accuracy,

@@ -130,7 +130,7 @@ def _train(
     claims.read(results)
     # Seed by seed: after the first round the report has every row.
     jobs = [Job(run, seed) for seed in seeds for run in runs]
-    with locked(out) as lock:
+    with locked(out, interrupted, typer.echo) as lock:
         left = [job for job in jobs if not is_finished(job, places)]
         typer.echo(f"{len(jobs)} runs, {len(jobs) - len(left)} of them finished; results in {results}")
         _train_jobs(left, places, lock, known, interrupted)
@@ -141,7 +141,7 @@ def _measure(out: Path, results: Path, torch_python: Path | None, interrupted: C
     from ..reproduce.runner import locked
 
     # A training beside it would be measured too.
-    with locked(out):
+    with locked(out, interrupted, typer.echo):
         claims.measure_all(results, typer.echo, interrupted, torch_python)
 
 

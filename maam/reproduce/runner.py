@@ -135,23 +135,35 @@ class Estimate:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """One at a time in `folder`; yields the lock's file descriptor, which keeps the lock while any process has it."""
+def locked(folder: Path, stop: Callable[[], bool], echo: Callable[[str], None]) -> Iterator[int]:
+    """One at a time in `folder`; yields the lock's file descriptor, which keeps the lock while any process has it.
+
+    Raises:
+        KeyboardInterrupt: `stop` said so while another was at work there.
+        MaamError: the other did not end in time, or nothing can be written there.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
     except OSError as error:
         raise MaamError(f"--out {folder}: cannot be written to ({error.strerror}); name another") from error
     with file as lock:
-        end = time.monotonic() + LOCK_SECONDS
+        end = None
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > end:
-                    raise MaamError(f"--out {folder}: another maam reproduce is at work there") from None
-                time.sleep(0.2)
+                if end is None:
+                    end = time.monotonic() + LOCK_SECONDS
+                    echo(f"another maam reproduce is at work in {folder}: waiting {LOCK_SECONDS:.0f} s for it to end")
+            if stop():
+                raise KeyboardInterrupt
+            if time.monotonic() > end:
+                raise MaamError(
+                    f"--out {folder}: another maam reproduce is at work there; wait for it, or name another folder"
+                )
+            time.sleep(0.2)
         yield lock.fileno()
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from maam.cli import reproduce
 from maam.reproduce import claims, runner
 
 from .result_files import maam, one_line_error, write_result, write_runs
@@ -54,3 +58,27 @@ def test_claims_are_measured_beside_results_of_any_images(
     monkeypatch.setattr(claims, "measure_all", lambda *arguments: measured.append(arguments))
     write_result(tmp_path / "results")
     assert maam("reproduce", "claims", *places).exit_code == 0 and len(measured) == 1
+
+
+def test_ctrl_c_ends_the_wait_for_another_start(
+    places: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "train", lambda *_: pytest.fail("a run was trained"))
+    pressed = iter((False, True))
+
+    @contextmanager
+    def held() -> Iterator[Callable[[], bool]]:
+        yield lambda: next(pressed)
+
+    monkeypatch.setattr(reproduce, "held_interrupts", held)
+    with runner.locked(tmp_path / "out", lambda: False, print):
+        began = time.monotonic()
+        result = maam("reproduce", "table1", *places)
+    assert result.exit_code == 130 and "interrupted" in result.stderr
+    assert f"another maam reproduce is at work in {tmp_path / 'out'}: waiting 60 s for it to end" in result.stdout
+    assert time.monotonic() - began < runner.LOCK_SECONDS and next(pressed, None) is None
+    monkeypatch.setattr(runner, "LOCK_SECONDS", 0.1)
+    pressed = iter(lambda: False, None)
+    with runner.locked(tmp_path / "out", lambda: False, print):
+        error = maam("reproduce", "table1", *places)
+    assert error.exit_code == 2 and "is at work there; wait for it, or name another folder" in error.stderr
