@@ -29,7 +29,7 @@ from .data import ImageData, load_data
 from .data.pipeline import to_float
 from .errors import MaamError
 from .evaluate import make_forward, model_for
-from .train import Trainer, make_loss, make_optimizer, make_step
+from .train import Trainer, make_cross_entropy, make_loss, make_optimizer, make_step
 
 INFERENCE_REPEATS = 30
 
@@ -38,7 +38,8 @@ def measure(config: TrainConfig, data: ImageData) -> tuple[Side, dict[str, np.nd
     """Train, then time inference, then probe a fresh model; returns the figures and the probe's arrays."""
     start_memory = _memory_mib("VmRSS")
     trainer = Trainer(config, data)
-    implementation = _implementation(trainer.net)
+    loss = make_cross_entropy(config.label_smoothing, config.impl)
+    implementation = implementation_of(trainer.net, loss, trainer.optimizer)
     losses: list[float] = []
     marks: list[float] = []
 
@@ -78,11 +79,12 @@ def measure(config: TrainConfig, data: ImageData) -> tuple[Side, dict[str, np.nd
     return side, arrays
 
 
-def _implementation(net: nn.Cell) -> str:
-    """What the fused operators of `net` run, by their own account."""
+def implementation_of(*parts: nn.Cell) -> str:
+    """What the fused operators in `parts` - the net, its loss, its optimizer - run, by their own account."""
     chosen = {
         f"{type(cell).__name__}: {cell.impl}"
-        for _, cell in net.cells_and_names()
+        for part in parts
+        for _, cell in part.cells_and_names()
         if isinstance(getattr(cell, "choice", None), Choice)
     }
     return ", ".join(sorted(chosen)) or "plain MindSpore"

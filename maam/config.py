@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from .errors import MaamError
@@ -94,6 +95,17 @@ class TrainConfig:
             raise MaamError(f"{label} must be {expected}, got {getattr(self, name)}")
 
 
+def _number_hint(text: str) -> str:
+    """What to write in place of a number that YAML reads as text, such as 1e-3; "" for other text."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return ""
+    if not number.is_finite() or abs(number.adjusted()) > 20:
+        return ""
+    return f", which YAML reads as text; write {number:f}, or a point and a sign as in 1.0e-3"
+
+
 def from_settings(settings: Any) -> TrainConfig:
     """The configuration of settings by name, as they come out of a file.
 
@@ -111,5 +123,6 @@ def from_settings(settings: Any) -> TrainConfig:
         kind = int if usual is None else type(usual)
         fits = type(value) is kind or (kind is float and type(value) is int) or (usual is None and value is None)
         if not fits:
-            raise MaamError(f"{name} must be of type {kind.__name__}, got {value!r}")
+            hint = _number_hint(value) if kind in (int, float) and isinstance(value, str) else ""
+            raise MaamError(f"{name} must be of type {kind.__name__}, got {value!r}{hint}")
     return TrainConfig(**settings)

@@ -15,7 +15,7 @@ from .checkpoint import Checkpoint
 from .data import ImageSet
 from .data.pipeline import NUM_WORKERS, eval_batches, iterate
 from .errors import MaamError
-from .models import create_model, quantize
+from .models import check_options, create_model, quantize
 from .models.quantized import CALIBRATION_IMAGES
 
 _MIX = "maam.fusion.attn_weights"
@@ -107,6 +107,8 @@ def mix_weights(net: nn.Cell) -> list[float]:
 
 def model_for(data: ImageSet, preset: str, impl: str, overrides: dict[str, Any]) -> nn.Cell:
     """The model of `preset` for images and classes of `data`."""
+    # Before they meet the arguments of create_model that are not options of a model.
+    check_options(preset, overrides)
     channels, height, _ = data.images.shape[1:]
     options = {"in_channels": channels, "image_size": height, **overrides}
     for name, expected in (("in_channels", channels), ("image_size", height)):

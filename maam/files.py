@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .errors import MaamError
 
 
 @contextmanager
@@ -25,6 +28,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         # Where MindSpore writes a checkpoint before it gives it the name that was asked for.
         temporary.with_suffix(".tmp").unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Raise :class:`MaamError`, naming `option`, unless files can be made in `folder`.
+
+    What is missing of it is made for that and removed again: a command that fails later leaves nothing behind.
+    """
+    missing: list[Path] = []
+    try:
+        missing = [part for part in (folder, *folder.parents) if not part.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MaamError(
+            f"{option} {folder}: got {error.strerror}, expected a folder to write to; name another"
+        ) from error
+    finally:
+        for part in missing:
+            with suppress(OSError):
+                part.rmdir()
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .errors import MaamError
 from .files import atomic_path
 
 
@@ -42,13 +43,23 @@ class Progress:
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """The finished epochs as CSV."""
+    """The finished epochs as CSV.
+
+    Raises:
+        MaamError: it could not be written.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(EpochRow.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue())
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text.getvalue())
+    except OSError as error:
+        raise MaamError(
+            f"metrics {path}: cannot be written ({error.strerror}); the checkpoint beside it holds the same rows. Free "
+            "some space, or move away what is in its place, and resume"
+        ) from error
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -33,12 +33,16 @@ LOSS_SCALE = 1024.0
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+def make_cross_entropy(label_smoothing: float = 0.0, impl: str = "auto") -> nn.Cell:
+    """(logits, labels) -> mean cross-entropy; ``impl`` as in :func:`maam.create_model`."""
+    if impl == "reference":
+        return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    return maam_ops.FusedCrossEntropy(label_smoothing=label_smoothing, impl=impl)
+
+
 def make_loss(net: nn.Cell, label_smoothing: float = 0.0, impl: str = "auto") -> Step:
     """(images, labels) -> (mean cross-entropy, logits); ``impl`` as in :func:`maam.create_model`."""
-    if impl == "reference":
-        cross_entropy = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
-    else:
-        cross_entropy = maam_ops.FusedCrossEntropy(label_smoothing=label_smoothing, impl=impl)
+    cross_entropy = make_cross_entropy(label_smoothing, impl)
 
     def loss(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = net(images).astype(ms.float32)
@@ -124,6 +128,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, data: ImageData, resume: checkpoint.Checkpoint | None = None) -> None:
         self.config = config
+        self.data_name, self._fingerprint = data.name, data.fingerprint
         if config.hold_out:
             data = data.held_out(config.hold_out)
         self.train_set = data.train.head(config.train_images)
@@ -131,7 +136,6 @@ class Trainer:
             self.train_set = replace(self.train_set, crop_padding=0, flip=False)
         self.test_set = data.test.head(config.test_images)
         self.steps = steps_per_epoch(self.train_set, config.batch_size)
-        self.data_name = data.name
         ms.set_context(mode=ms.GRAPH_MODE)
         ms.set_seed(config.seed)
         self.net = model_for(self.train_set, config.preset, config.impl, config.overrides)
@@ -166,9 +170,13 @@ class Trainer:
     @property
     def stopped_early(self) -> bool:
         """Whether the training loss has become flat; known at the end of an epoch."""
-        losses = [row["train_loss"] for row in self._progress.rows]
-        whole = self._progress.step == len(losses) * self.steps
-        return whole and is_flat(losses, self.config.patience, self.config.min_improvement)
+        whole = self._progress.step == len(self._progress.rows) * self.steps
+        return whole and self._is_flat()
+
+    def _is_flat(self, *further: float) -> bool:
+        """The rule of the settings on the losses of the finished epochs and those `further` ones."""
+        losses = [*(row["train_loss"] for row in self._progress.rows), *further]
+        return is_flat(losses, self.config.patience, self.config.min_improvement)
 
     def fit(
         self,
@@ -186,7 +194,10 @@ class Trainer:
             stop: asked after every step.
         """
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise MaamError(f"run folder {out}: cannot be made ({error.strerror}); name another") from error
         while not self.finished:
             stopped = self._run_epoch(on_step, stop)
             row = self._finish_epoch() if self.step % self.steps == 0 else None
@@ -248,19 +259,20 @@ class Trainer:
         with self._average.applied() if self._average else contextlib.nullcontext():
             return predict(self.forward, data, config.batch_size, config.num_workers, flip=flip)
 
-    def evaluate(self) -> Metrics:
-        """Figures over the test set; mirrored images, which cost as much again, only at the end of the run."""
-        last = self._progress.step >= self.config.epochs * self.steps
+    def evaluate(self, last: bool) -> Metrics:
+        """Figures over the test set; mirrored images, which cost as much again, only in the `last` epoch of the run."""
         return score(self.logits(self.test_set, self.config.test_flip and last), self.test_set.labels)
 
     def _finish_epoch(self) -> EpochRow:
         progress = self._progress
         images = self.steps * self.config.batch_size
-        test = self.evaluate()
+        loss = progress.loss_sum / self.steps
+        last = progress.step >= self.config.epochs * self.steps or self._is_flat(loss)
+        test = self.evaluate(last)
         row = EpochRow(
             epoch=progress.step // self.steps,
             step=progress.step,
-            train_loss=progress.loss_sum / self.steps,
+            train_loss=loss,
             train_accuracy=progress.correct / images,
             test_loss=test.loss,
             test_accuracy=test.accuracy,
@@ -277,7 +289,12 @@ class Trainer:
         return [*self.net.get_parameters(), *self.optimizer.get_parameters(), *average]
 
     def _save(self, out: Path) -> None:
-        meta = {"config": asdict(self.config), "data": self.data_name, "progress": asdict(self._progress)}
+        meta = {
+            "config": asdict(self.config),
+            "data": self.data_name,
+            "fingerprint": self._fingerprint,
+            "progress": asdict(self._progress),
+        }
         checkpoint.save(out / CHECKPOINT_NAME, self._state(), meta)
         write_rows(out / METRICS_NAME, self._progress.rows)
 
@@ -287,6 +304,13 @@ class Trainer:
         if source.meta["data"] != self.data_name:
             raise MaamError(
                 f"checkpoint {source.path}: it was trained on {source.meta['data']}, got data set {self.data_name}"
+            )
+        # Checkpoints from before fingerprints have none.
+        fingerprint = source.meta.get("fingerprint", self._fingerprint)
+        if fingerprint != self._fingerprint:
+            raise MaamError(
+                f"checkpoint {source.path}: it was trained on other images of {self.data_name} (test set "
+                f"{fingerprint}), got {self._fingerprint}; name the data folder of that run"
             )
         state = self._state()
         source.load_into(state)

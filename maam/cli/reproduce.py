@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import MaamError
+from ..files import check_writable
 from ..interrupt import held_interrupts
 from .common import Data
 
@@ -38,7 +39,7 @@ def reproduce(
         typer.Argument(
             help="table1: MAAM and its baselines; table2: its ablations; figure2: loss against epoch; claims: short "
             "measurements of the other claims; variants: other readings of the paper; past: beyond the paper's "
-            "accuracy; search: the recipe search behind that; all: everything but the search."
+            "accuracy; search: other recipes and branches, on held-out images; all: everything but search."
         ),
     ] = Target.all,
     data: Data = None,
@@ -83,7 +84,11 @@ def reproduce(
         known = settings.load_runs(runs or settings.RUNS)
         chosen = settings.choose(known, target.value, run)
         if not from_results:
-            _train(data, out, results, parse_seeds(seeds), chosen, interrupted)
+            check_writable(out, "--out")
+            check_writable(results, "--results")
+            wanted = parse_seeds(seeds)
+            if chosen:
+                _train(data, out, results, wanted, chosen, known, interrupted)
             # Whoever names runs waits for those alone.
             if target is Target.claims or (target is Target.all and not run):
                 _measure(out, results, torch_python, interrupted)
@@ -108,21 +113,27 @@ def _train(
     results: Path,
     seeds: Sequence[int],
     runs: Sequence[Run],
+    known: Mapping[str, Run],
     interrupted: Callable[[], bool],
 ) -> None:
     from ..data import load_data
-    from ..reproduce.runner import Job, Places, is_finished, locked
+    from ..reproduce import claims
+    from ..reproduce.results import DataMark
+    from ..reproduce.runner import Job, Places, check_data, is_finished, locked
 
     # Read here as well, for the error of a bad folder to come before anything is started.
-    data_name = load_data(data).name
-    places = Places(data, out, results)
-    # Seed by seed: after the first round there is a whole report.
+    images = load_data(data)
+    places = Places(data, out, results, DataMark(images.name, images.fingerprint))
+    check_data(known.values(), places)
+    del images
+    # The report after the first run would stumble over it, hours later.
+    claims.read(results)
+    # Seed by seed: after the first round the report has every row.
     jobs = [Job(run, seed) for seed in seeds for run in runs]
-    with locked(out) as lock:
+    with locked(out, interrupted, typer.echo) as lock:
         left = [job for job in jobs if not is_finished(job, places)]
-        if jobs:
-            typer.echo(f"{len(jobs)} runs, {len(jobs) - len(left)} of them finished; results in {results}")
-        _train_jobs(left, places, data_name, lock, interrupted)
+        typer.echo(f"{len(jobs)} runs, {len(jobs) - len(left)} of them finished; results in {results}")
+        _train_jobs(left, places, lock, known, interrupted)
 
 
 def _measure(out: Path, results: Path, torch_python: Path | None, interrupted: Callable[[], bool]) -> None:
@@ -130,14 +141,16 @@ def _measure(out: Path, results: Path, torch_python: Path | None, interrupted: C
     from ..reproduce.runner import locked
 
     # A training beside it would be measured too.
-    with locked(out):
+    with locked(out, interrupted, typer.echo):
         claims.measure_all(results, typer.echo, interrupted, torch_python)
 
 
-def _train_jobs(left: list[Job], places: Places, data_name: str, lock: int, interrupted: Callable[[], bool]) -> None:
+def _train_jobs(
+    left: list[Job], places: Places, lock: int, known: Mapping[str, Run], interrupted: Callable[[], bool]
+) -> None:
     from tqdm import tqdm
 
-    from ..reproduce import runner
+    from ..reproduce import report, runner
 
     estimate = runner.Estimate(left, places)
     for index, job in enumerate(left, start=1):
@@ -162,11 +175,13 @@ def _train_jobs(left: list[Job], places: Places, data_name: str, lock: int, inte
                     sys.stdout.flush()  # a log that is followed shows the epoch now, not a buffer later
 
             try:
-                runner.train(job, places, data_name, lock, on_event, interrupted)
+                runner.train(job, places, lock, on_event, interrupted)
             except runner.Interrupted:
                 typer.echo(f"stopped in {job}; the same command continues there", err=True)
                 raise typer.Exit(130) from None
         estimate.finished(job)
+        # After each, whatever stops the rest.
+        report.write(places.results, places.out, known)
 
 
 def _duration(seconds: float | None) -> str:

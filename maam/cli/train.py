@@ -12,6 +12,7 @@ import typer
 
 from ..config import CHECKPOINT_NAME, TrainConfig, from_settings
 from ..errors import MaamError
+from ..files import check_writable
 from ..interrupt import held_interrupts
 from .common import BatchSize, Data, Impl, Overrides, Preset, Seed, TestImages, TrainImages, parse_overrides
 
@@ -119,6 +120,8 @@ def train(
             config, source, folder = _resumed(context, resume, options)
         else:
             raise MaamError("--out cannot be combined with --resume, which continues in the folder of its run")
+        # Before the data are read and the model is compiled.
+        check_writable(folder, "--out" if resume is None else "--resume")
         _run(Trainer(config, load_data(data), source), folder, interrupted)
 
 
@@ -172,6 +175,11 @@ def _as_lists(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _ends_there(trainer: Trainer) -> bool:
+    """Whether more epochs would not continue a finished run."""
+    return trainer.stopped_early or trainer.config.schedule != "constant"
+
+
 def _run(trainer: Trainer, folder: Path, interrupted: Callable[[], bool]) -> None:
     from tqdm import tqdm
 
@@ -181,6 +189,10 @@ def _run(trainer: Trainer, folder: Path, interrupted: Callable[[], bool]) -> Non
         f"{trainer.config.preset}: {parameters:,} parameters, {len(trainer.train_set):,} training and "
         f"{len(trainer.test_set):,} test images of {trainer.data_name}, into {folder}"
     )
+    if trainer.finished:
+        more = "start a new run for more" if _ends_there(trainer) else "--epochs with a larger number goes on"
+        typer.echo(f"nothing to continue: this run has finished, after {len(trainer.rows)} epochs; {more}")
+        return
     with tqdm(total=epochs * trainer.steps, initial=trainer.step, unit="step", disable=None, leave=False) as bar:
 
         def on_step(step: int, loss: float) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import MaamError
 from .images import ImageData, ImageSet
 
-TEST_IMAGES = 397
+TRAIN_IMAGES, TEST_IMAGES = 1400, 397
 SPLIT_SEED = 0
 # The scans are centred and four pixels of these images are one of the scan: larger shifts only slow learning down.
 CROP_PADDING = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,6 +57,13 @@ class ImageData:
     @property
     def num_classes(self) -> int:
         return len(self.train.classes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the test pixels and labels, whatever layout they were read from."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.test.images).tobytes())
+        digest.update(self.test.labels.astype("<i4").tobytes())
+        return digest.hexdigest()[:16]
 
     def held_out(self, count: int) -> ImageData:
         """The last `count` training images in place of the test set, and training without them."""

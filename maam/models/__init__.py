@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mindspore import nn
 
 from ..errors import MaamError
-from .baselines import BASELINES
-from .config import PRESETS, MaamConfig
+from .baselines import BASELINES, BaselineConfig
+from .config import PRESETS, MaamConfig, check_known
 from .network import DTYPES, Maam
 from .quantized import quantize
 
-__all__ = ["DTYPES", "IMPLEMENTATIONS", "MaamConfig", "create_model", "list_presets", "quantize", "store_as"]
+__all__ = [
+    "DTYPES",
+    "IMPLEMENTATIONS",
+    "MaamConfig",
+    "check_options",
+    "create_model",
+    "list_presets",
+    "quantize",
+    "store_as",
+]
 
 IMPLEMENTATIONS = ("auto", "native", "reference")
 
@@ -20,6 +30,19 @@ IMPLEMENTATIONS = ("auto", "native", "reference")
 def list_presets() -> tuple[str, ...]:
     """Names accepted by :func:`create_model`."""
     return (*PRESETS, *BASELINES)
+
+
+def check_options(preset: str, names: Iterable[Any]) -> None:
+    """Raise :class:`MaamError` for an unknown preset, or a name that is no option of its models."""
+    check_known(_config_of(preset), names)
+
+
+def _config_of(preset: str) -> MaamConfig | BaselineConfig:
+    if preset in PRESETS:
+        return PRESETS[preset]
+    if preset in BASELINES:
+        return BASELINES[preset][1]
+    raise MaamError(f"create_model: unknown preset {preset!r}; the presets are {', '.join(list_presets())}")
 
 
 def store_as(net: nn.Cell, dtype: str) -> nn.Cell:
@@ -64,11 +87,9 @@ def create_model(
         raise MaamError(f"create_model: num_classes must be an integer of at least 2, got {num_classes!r}")
     if impl not in IMPLEMENTATIONS:
         raise MaamError(f"create_model: impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
-    if preset in PRESETS:
-        return store_as(Maam(PRESETS[preset].replace(**overrides), num_classes, impl), dtype)
-    if preset in BASELINES:
-        if impl == "native":
-            raise MaamError(f"create_model: preset {preset!r} has no fused operator; use impl='auto' or 'reference'")
-        cell_class, config = BASELINES[preset]
-        return store_as(cell_class(config.replace(**overrides), num_classes), dtype)
-    raise MaamError(f"create_model: unknown preset {preset!r}; the presets are {', '.join(list_presets())}")
+    config = _config_of(preset).replace(**overrides)
+    if isinstance(config, MaamConfig):
+        return store_as(Maam(config, num_classes, impl), dtype)
+    if impl == "native":
+        raise MaamError(f"create_model: preset {preset!r} has no fused operator; use impl='auto' or 'reference'")
+    return store_as(BASELINES[preset][0](config, num_classes), dtype)

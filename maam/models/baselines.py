@@ -8,7 +8,7 @@ from typing import Any
 from mindspore import Tensor, nn
 
 from ..errors import MaamError
-from .config import check_positive
+from .config import check_known, check_positive
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,8 @@ class BaselineConfig:
 
     def replace(self, **overrides: Any) -> BaselineConfig:
         """This configuration with some options changed; unknown names raise :class:`MaamError`."""
+        check_known(self, overrides)
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        unknown = sorted(set(overrides) - set(values))
-        if unknown:
-            raise MaamError(f"create_model: unknown option {unknown[0]!r}; the options are {', '.join(values)}")
         return BaselineConfig(**{**values, **overrides})
 
 

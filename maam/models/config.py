@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -113,13 +113,10 @@ class MaamConfig:
 
     def replace(self, **overrides: Any) -> MaamConfig:
         """This configuration with some options changed; unknown names raise :class:`MaamError`."""
-        known = [field.name for field in fields(self)]
-        unknown = sorted(set(overrides) - set(known))
-        if unknown:
-            raise MaamError(f"create_model: unknown option {unknown[0]!r}; the options are {', '.join(known)}")
+        check_known(self, overrides)
         # Per-branch tuples of the old branch count are only kept where they are still one value in disguise.
         values = {name: _collapse(getattr(self, name)) for name in ("kernel_size", "stride", "pool")}
-        rest = {name: getattr(self, name) for name in known if name not in values}
+        rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in values}
         return MaamConfig(**{**rest, **values, **overrides})
 
 
@@ -129,6 +126,14 @@ def _is_sequence(value: object) -> bool:
 
 def _collapse(values: tuple[int, ...]) -> IntOrTuple:
     return values[0] if len(set(values)) == 1 else values
+
+
+def check_known(config: Any, names: Iterable[Any]) -> None:
+    """Raise :class:`MaamError` for a name that is no field of `config`."""
+    known = [field.name for field in fields(config)]
+    for name in names:
+        if name not in known:
+            raise MaamError(f"create_model: unknown option {name!r}; the options are {', '.join(known)}")
 
 
 def check_positive(name: str, value: object) -> None:

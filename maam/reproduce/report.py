@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,16 +13,16 @@ from typing import Any
 
 from ..errors import MaamError
 from ..files import atomic_path
-from . import plots
+from . import claims, plots
 from . import results as files
 from .results import Result
 from .settings import SCORES, Run
 
-CLAIMS_NAME = "claims.json"
 TEMPLATES = Path(__file__).parent / "templates"
 # Goals of the runs that go past the paper.
 GOALS = "accuracy of at least 90 %, at most 2.34 M parameters, at most 3 hours of training on 2 cores"
-# Points by which an accuracy may differ from the paper's and still count as the same; seeds alone differ by half of it.
+# Points by which an accuracy may always differ and still count as the same, however close the seeds are to each other:
+# two or three of them can be so by chance.
 SAME = 1.0
 # Where seeds differ a lot, at most this many points count as the same.
 SAME_AT_MOST = 3.0
@@ -73,12 +73,23 @@ def require() -> None:
 
 
 def write(results: Path, out: Path, runs: Mapping[str, Run]) -> list[Path]:
-    """Write `report.md` with its plots, and the self-contained `report.html`, into `out`; returns their paths."""
+    """Write `report.md` with its plots, and the self-contained `report.html`, into `out`; returns their paths.
+
+    Raises:
+        MaamError: there is nothing to report on, it is damaged or of different images, or `out` cannot be written to.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = {name: files.read_all(results, name) for name in runs}
+    _check_one_data(results, found)
+    judged = _claims(results)
+    if not any(found.values()) and judged is None:
+        raise MaamError(
+            f"--results {results}: got no finished run, expected RUN/seedK/{files.RESULT_NAME} in it, RUN one of "
+            f"{', '.join(runs)}"
+        )
     images = plots.draw(list(runs.values()), found)
-    content = {**context(runs, found, read_claims(results)), "plots": list(images)}
+    content = {**context(runs, found, judged), "plots": list(images)}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: name is not None and ".html" in name,
@@ -106,45 +117,70 @@ def write(results: Path, out: Path, runs: Mapping[str, Run]) -> list[Path]:
     return written
 
 
-def read_claims(results: Path) -> dict[str, Any] | None:
-    """What `maam reproduce claims` measured, or None."""
-    path = results / CLAIMS_NAME
-    if not path.is_file():
+def _check_one_data(folder: Path, found: Mapping[str, Sequence[Result]]) -> None:
+    """Raise :class:`MaamError` unless all results are of the same images: no mean or difference would mean anything."""
+    first: Result | None = None
+    for result in (result for results in found.values() for result in results):
+        first = first or result
+        if result.data != first.data:
+            raise MaamError(
+                f"results {folder}: {first.run} seed {first.seed} was obtained on {first.data}, {result.run} seed "
+                f"{result.seed} on {result.data}; move the one or the other to another --results folder"
+            )
+
+
+def _claims(results: Path) -> dict[str, Any] | None:
+    """The claims, judged by the figures that `maam reproduce claims` measured; None without."""
+    stored = claims.read(results)
+    if stored is None:
         return None
-    try:
-        content = json.loads(path.read_text())
-        content["claims"], content["machine"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MaamError(f"{path}: damaged ({error}); restore it, or delete it and run maam reproduce claims") from error
-    return content
+    figures, machine = stored
+    return {"claims": claims.judge(figures), "machine": machine}
 
 
 def context(
-    runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]], claims: dict[str, Any] | None
+    runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]], judged: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What the templates show."""
-    rows = {name: _row(run, found[name], runs, found) for name, run in runs.items()}
+    usual = _usual_spread(found.values())
+    rows = {name: _row(run, found[name], runs, found, usual) for name, run in runs.items()}
     groups = {group: [row for row in rows.values() if row.run.group == group] for group in _groups(runs)}
     every = [result for results in found.values() for result in results]
     return {
         "groups": groups,
+        "searched": [row for row in groups["search"] if row.seeds],
+        "not_searched": [row.run.name for row in groups["search"] if not row.seeds],
         "maam": rows.get("maam"),
         "scores": SCORES,
         "goals": GOALS,
-        "claims": claims,
+        "claims": judged,
         "finished": len(every),
+        "test_images": _images(result for result in every if result.summary["evaluated_on"] == "test set"),
+        "held_out": _images(result for result in every if result.summary["evaluated_on"] != "test set"),
         "notes": _notes(every),
         "machines": sorted({_machine(result.summary["machine"]) for result in every}),
         "commits": sorted({result.summary["machine"]["commit"] or "unknown" for result in every}),
     }
 
 
+def _images(results: Iterable[Result]) -> str:
+    """How many images these were scored on, as text; "" without results."""
+    counts = sorted({result.summary["test_images"] for result in results})
+    return " to ".join(f"{count:,}" for count in dict.fromkeys(counts[:1] + counts[-1:]))
+
+
 def _groups(runs: Mapping[str, Run]) -> list[str]:
     return ["table1", "table2", "variants", "past", "search"]
 
 
-def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]]) -> Row:
-    paper = {name: None if name not in (run.paper or {}) else 100 * run.paper[name] for name in SCORES}
+def _row(
+    run: Run,
+    results: Sequence[Result],
+    runs: Mapping[str, Run],
+    found: Mapping[str, Sequence[Result]],
+    usual: float,
+) -> Row:
+    paper = _paper(run)
     mean = {name: _mean(_percents(results, name)) for name in SCORES}
     spread = {name: _spread(_percents(results, name)) for name in SCORES}
     bases = _percents(found.get(run.of, ()), "accuracy")
@@ -152,9 +188,11 @@ def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Ma
     difference = _less(mean["accuracy"], paper["accuracy"])
     change = _less(mean["accuracy"], _mean(bases))
     epochs = sorted({int(result.summary["epochs"]) for result in results})
-    judged, noise = difference, spread["accuracy"]
+    judged, sides = difference, [_percents(results, "accuracy")]
     if run.group == "variants":
-        judged, noise = change, max(noise, _spread(bases))
+        judged, sides = change, [*sides, bases]
+    # One seed says nothing of its spread: the rows that have several stand in for it.
+    noise = max(_spread(side) if len(side) > 1 else usual for side in sides)
     verdict = _verdict(judged, noise, len(results))
     return Row(
         run=run,
@@ -164,16 +202,22 @@ def _row(run: Run, results: Sequence[Result], runs: Mapping[str, Run], found: Ma
         spread=spread,
         difference=difference,
         change=change,
-        paper_change=_less(paper["accuracy"], None if of is None or not of.paper else 100 * of.paper["accuracy"]),
+        paper_change=_less(paper["accuracy"], _paper(of)["accuracy"]),
         augmented=_mean([100 * result.summary["augmented_test"]["accuracy"] for result in results]),
         best_epoch=_mean([100 * max(row["test_accuracy"] for row in result.epochs) for result in results]),
         parameters=results[0].summary["parameters"] if results else None,
         epochs="" if not epochs else str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
         hours=_mean([result.summary["training_seconds"] / 3600 for result in results]),
         verdict=verdict,
-        sentence=_sentence(run, verdict, judged, len(results), of.title if of else "")
+        sentence=_sentence(run, verdict, judged, _seeds(*map(len, sides), usual=usual), of.title if of else "")
         + (f" {run.remark}" if run.remark else ""),
     )
+
+
+def _paper(run: Run | None) -> dict[str, float | None]:
+    """The paper's scores in per cent, None where it has none."""
+    known = {} if run is None else run.paper or {}
+    return {name: 100 * known[name] if name in known else None for name in SCORES}
 
 
 def _verdict(difference: float | None, spread: float, seeds: int) -> str:
@@ -187,24 +231,32 @@ def _verdict(difference: float | None, spread: float, seeds: int) -> str:
     return "higher" if difference > 0 else "lower"
 
 
-def _sentence(run: Run, verdict: str, difference: float | None, seeds: int, of: str) -> str:
+def _seeds(own: int, of: int | None = None, *, usual: float = 0.0) -> str:
+    """How many seeds stand behind a difference, and what was taken for their spread where there is one."""
+    counts = [own] if of is None or of == own else [own, of]
+    text = " against ".join("one seed" if count == 1 else f"{count} seeds" for count in counts)
+    if 1 not in counts:
+        return text
+    return f"{text}; rows of several vary by ± {usual:.1f}" if usual else f"{text}, so the spread is unknown"
+
+
+def _sentence(run: Run, verdict: str, difference: float | None, seeds: str, of: str) -> str:
     if verdict == "none":
         return "Not trained yet."
-    ones = "one seed, so the spread is unknown" if seeds == 1 else f"{seeds} seeds"
     if verdict == "alone" and run.group == "variants":
-        return f"Nothing to compare with, {of or 'what it is a variant of'} is not trained yet ({ones})."
+        return f"Nothing to compare with, {of or 'what it is a variant of'} is not trained yet."
     if verdict == "alone":
-        return f"The paper's number is not known to us, or there is none ({ones})."
+        return f"The paper's number is not known to us, or there is none ({seeds})."
     points = f"{abs(difference):.1f} points"
     if run.group == "variants":
         if verdict == "same":
-            return f"This reading changes {of} by no more than seeds do ({difference:+.1f} points, {ones})."
-        return f"This reading makes {of} {'better' if verdict == 'higher' else 'worse'} by {points} ({ones})."
+            return f"Cannot be told from seeds: {difference:+.1f} points against {of} ({seeds})."
+        return f"This reading makes {of} {'better' if verdict == 'higher' else 'worse'} by {points} ({seeds})."
     if verdict == "same":
-        return f"Reproduced: {points} from the paper's number ({ones})."
+        return f"Reproduced: {points} from the paper's number ({seeds})."
     if verdict == "higher":
-        return f"Not reproduced: {points} above the paper's number ({ones})."
-    return f"Not reproduced: {points} below the paper's number ({ones})."
+        return f"Not reproduced: {points} above the paper's number ({seeds})."
+    return f"Not reproduced: {points} below the paper's number ({seeds})."
 
 
 def _percents(results: Sequence[Result], name: str) -> list[float]:
@@ -223,10 +275,17 @@ def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def _usual_spread(found: Iterable[Sequence[Result]]) -> float:
+    """Standard deviation of the accuracy over seeds, pooled over the rows that have several; 0 where none has."""
+    several = [_percents(results, "accuracy") for results in found if len(results) > 1]
+    freedom = sum(len(values) - 1 for values in several)
+    return math.sqrt(sum((len(values) - 1) * statistics.variance(values) for values in several) / max(freedom, 1))
+
+
 def _notes(results: Sequence[Result]) -> list[str]:
     """What must be known about the data of the results."""
     notes = []
-    for name, mark in sorted({(r.summary["data"]["name"], r.summary["data"]["fingerprint"]) for r in results}):
+    for name, mark in sorted({result.data for result in results}):
         if name == "digits":
             notes.append("Trained on the embedded digits: a check of the machinery, to be compared with nothing.")
         else:

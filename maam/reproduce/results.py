@@ -8,29 +8,50 @@ confusion.csv   test images by true class (rows) and predicted class (columns)
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..config import METRICS_NAME
-from ..data import ImageData
 from ..errors import MaamError
 from ..files import atomic_path
-from ..history import read_rows
+from ..history import EpochRow, read_rows
+from .settings import SCORES
+from .shape import check
 
 RESULT_NAME, CONFUSION_NAME = "result.json", "confusion.csv"
+# What a report takes from result.json.
+_SUMMARY = {
+    **dict.fromkeys(("test", "augmented_test"), dict.fromkeys(SCORES, float)),
+    **dict.fromkeys(("parameters", "epochs", "test_images"), int),
+    "training_seconds": float,
+    "data": {"name": str, "fingerprint": str, "classes": list},
+    "evaluated_on": str,
+    "settings": dict,
+    "machine": {"cpus": int, "cpu_model": str, "mindspore": str, "system": str, "commit": str},
+}
 # Data whose accuracies need a word of warning, by fingerprint.
 NOTES = {
     "daf094e0b08f3e2b": "Real CIFAR-10 images, official labels and order, but pixels that went once through JPEG "
     "(30.5 dB PSNR): accuracies can differ a little from those on the official files.",
 }
+
+
+class DataMark(NamedTuple):
+    """Which images: results of two are never averaged or compared."""
+
+    name: str
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.fingerprint}"
 
 
 @dataclass(frozen=True)
@@ -54,16 +75,14 @@ class Result:
     def scores(self) -> Mapping[str, float]:
         return self.summary["test"]
 
+    @property
+    def data(self) -> DataMark:
+        """The images it was obtained on."""
+        return DataMark(self.summary["data"]["name"], self.summary["data"]["fingerprint"])
+
 
 def folder_of(results: Path, run: str, seed: int) -> Path:
     return results / run / f"seed{seed}"
-
-
-def fingerprint(data: ImageData) -> str:
-    """Names the test pixels and labels, whatever layout they were read from."""
-    digest = hashlib.sha256(np.ascontiguousarray(data.test.images).tobytes())
-    digest.update(data.test.labels.astype("<i4").tobytes())
-    return digest.hexdigest()[:16]
 
 
 def write(folder: Path, summary: Mapping[str, Any], metrics: str, confusion: np.ndarray) -> None:
@@ -92,15 +111,46 @@ def read(results: Path, run: str, seed: int) -> Result | None:
     name = RESULT_NAME
     try:
         summary = json.loads((folder / name).read_text())
-        summary["test"]["accuracy"], summary["settings"]
+        _check_summary(summary)
         name = METRICS_NAME
         epochs = read_rows(folder / name)
+        _check_epochs(epochs, summary["epochs"])
         name = CONFUSION_NAME
         with (folder / name).open(newline="") as stream:
             confusion = np.array([[int(cell) for cell in row] for row in csv.reader(stream)])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_confusion(confusion, len(summary["data"]["classes"]), summary["test_images"])
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise MaamError(f"{folder / name}: damaged ({error}); restore it, or delete {folder} to train anew") from error
     return Result(run, seed, summary, epochs, confusion)
+
+
+def _check_summary(summary: Any) -> None:
+    check(summary, _SUMMARY)
+    for test in ("test", "augmented_test"):
+        for name in SCORES:
+            if not 0 <= summary[test][name] <= 1:
+                raise ValueError(f"{name} of {test} is {summary[test][name]!r}, expected 0 to 1")
+    classes = summary["data"]["classes"]
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"classes is {classes!r}, expected names")
+
+
+def _check_epochs(epochs: list[dict[str, Any]], expected: int) -> None:
+    if len(epochs) != expected or not epochs:
+        raise ValueError(f"got {len(epochs)} epochs, expected {max(expected, 1)}")
+    columns = {field.name: str if field.name == "mix_weights" else float for field in fields(EpochRow)}
+    for number, row in enumerate(epochs, start=1):
+        check(row, columns, f"epoch {number}")
+        weights = len(epochs[0]["mix_weights"].split())
+        if [math.isfinite(float(part)) for part in row["mix_weights"].split()] != [True] * weights:
+            raise ValueError(f"mix_weights of epoch {number} is {row['mix_weights']!r}, expected {weights} numbers")
+
+
+def _check_confusion(confusion: np.ndarray, classes: int, images: int) -> None:
+    if confusion.shape != (classes, classes):
+        raise ValueError(f"got an array of shape {confusion.shape}, expected {classes} x {classes}")
+    if confusion.min() < 0 or confusion.sum() != images:
+        raise ValueError(f"got counts that sum to {confusion.sum()}, expected those of {images} test images")
 
 
 def read_all(results: Path, run: str) -> list[Result]:

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import MaamError
 from . import results as files
+from .results import DataMark, Result
 from .settings import Run
 from .worker import differing
 
@@ -40,11 +41,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Places:
-    """Where things are: `data` (None = embedded digits), `out` for checkpoints, `results` for what is kept."""
+    """Where things are: `data` (None = embedded digits), `out` for checkpoints, `results` for what is kept.
+
+    `mark` says which images are in `data`.
+    """
 
     data: Path | None
     out: Path
     results: Path
+    mark: DataMark
 
     def folder(self, job: Job) -> Path:
         return self.out / "runs" / job.run.name / f"seed{job.seed}"
@@ -54,16 +59,37 @@ class Interrupted(Exception):
     """Ctrl-C; everything up to the last step is saved."""
 
 
+def check_data(runs: Iterable[Run], places: Places) -> None:
+    """Raise :class:`MaamError` if a result of any of these runs was obtained on other images than those of today.
+
+    A report averages and compares whatever is in the folder, so also the rows that are not trained today count.
+    """
+    for run in runs:
+        for result in files.read_all(places.results, run.name):
+            _check_data(result, places)
+
+
+def _check_data(result: Result, places: Places) -> None:
+    if result.data != places.mark:
+        folder = files.folder_of(places.results, result.run, result.seed)
+        given = "no --data" if places.data is None else f"--data {places.data}"
+        raise MaamError(
+            f"results {folder}: obtained on {result.data}, but {given} means {places.mark}; name another --results "
+            "folder for these images"
+        )
+
+
 def is_finished(job: Job, places: Places) -> bool:
     """Whether the results of a job are there.
 
     Raises:
-        MaamError: they were obtained with other settings than those of today, or are damaged.
+        MaamError: they were obtained on other images or with other settings than those of today, or are damaged.
     """
     result = files.read(places.results, job.run.name, job.seed)
     if result is None:
         return False
-    expected = job.run.config_for(job.seed, result.summary["data"]["name"])
+    _check_data(result, places)
+    expected = job.run.config_for(job.seed, places.mark.name)
     difference = differing(result.summary["settings"], expected)
     if difference:
         folder = files.folder_of(places.results, job.run.name, job.seed)
@@ -109,25 +135,39 @@ class Estimate:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """One at a time in `folder`; yields the lock's file descriptor, which keeps the lock while any process has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        end = time.monotonic() + LOCK_SECONDS
+def locked(folder: Path, stop: Callable[[], bool], echo: Callable[[str], None]) -> Iterator[int]:
+    """One at a time in `folder`; yields the lock's file descriptor, which keeps the lock while any process has it.
+
+    Raises:
+        KeyboardInterrupt: `stop` said so while another was at work there.
+        MaamError: the other did not end in time, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise MaamError(f"--out {folder}: cannot be written to ({error.strerror}); name another") from error
+    with file as lock:
+        end = None
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > end:
-                    raise MaamError(f"--out {folder}: another maam reproduce is at work there") from None
-                time.sleep(0.2)
+                if end is None:
+                    end = time.monotonic() + LOCK_SECONDS
+                    echo(f"another maam reproduce is at work in {folder}: waiting {LOCK_SECONDS:.0f} s for it to end")
+            if stop():
+                raise KeyboardInterrupt
+            if time.monotonic() > end:
+                raise MaamError(
+                    f"--out {folder}: another maam reproduce is at work there; wait for it, or name another folder"
+                )
+            time.sleep(0.2)
         yield lock.fileno()
 
 
-def train(
-    job: Job, places: Places, data_name: str, lock: int, on_event: Callable[[Event], None], stop: Callable[[], bool]
-) -> None:
+def train(job: Job, places: Places, lock: int, on_event: Callable[[Event], None], stop: Callable[[], bool]) -> None:
     """Train one job in a process of its own, from its last checkpoint if there is one.
 
     Raises:
@@ -135,7 +175,7 @@ def train(
         MaamError: the process ended otherwise before the end of the run; it has said why on standard error.
     """
     request = {
-        "config": asdict(job.run.config_for(job.seed, data_name)),
+        "config": asdict(job.run.config_for(job.seed, places.mark.name)),
         "run": job.run.name,
         "data": None if places.data is None else str(places.data.resolve()),
         "folder": str(places.folder(job).resolve()),

@@ -22,8 +22,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "search": ("search",),
     "all": ("table1", "table2", "past", "variants"),
 }
+# What runs that hold out training images hold out of the digits.
+DIGITS_HELD_OUT = 140
 # Columns of Table 1, as results name them.
 SCORES = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
+# Entries of a run's file, and what they may be.
+_KINDS = {**dict.fromkeys(("title", "group", "reading", "remark", "of"), (str,)), "order": (int, float)}
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,24 @@ class Run:
     of: str | None = None
 
     def config_for(self, seed: int, data_name: str) -> TrainConfig:
-        """The settings for one seed; on the small digits the held-out images must leave some to train on."""
+        """The settings for one seed; the digits are few, so numbers of images are smaller where they must be."""
         config = replace(self.config, seed=seed)
-        if data_name == "digits" and config.hold_out:
-            config = replace(config, hold_out=140)
-        return config
+        if data_name != "digits":
+            return config
+        # Here, because NumPy comes with it: `maam train --recipe` reads its settings before Ctrl-C is held back.
+        from ..data.digits import TEST_IMAGES, TRAIN_IMAGES
+
+        held_out = DIGITS_HELD_OUT if config.hold_out else 0
+        return replace(
+            config,
+            hold_out=held_out,
+            train_images=_at_most(config.train_images, TRAIN_IMAGES - held_out),
+            test_images=_at_most(config.test_images, held_out or TEST_IMAGES),
+        )
+
+
+def _at_most(count: int | None, limit: int) -> int | None:
+    return None if count is None else min(count, limit)
 
 
 def load_runs(folder: Path = RUNS) -> dict[str, Run]:
@@ -70,9 +87,13 @@ def load_runs(folder: Path = RUNS) -> dict[str, Run]:
     if not runs:
         raise MaamError(f"--runs {folder}: got no .yaml file, expected one for each run")
     groups = list(dict.fromkeys(group for target in ("all", "search") for group in TARGETS[target]))
+    names = [run.name for run in runs]
     for run in runs:
         if run.group not in groups:
             raise MaamError(f"{run.name}.yaml: group is {run.group!r}, expected one of {', '.join(groups)}")
+        others = [name for name in names if name != run.name]
+        if run.of is not None and run.of not in others:
+            raise MaamError(f"{run.name}.yaml: of is {run.of!r}, expected another run: {', '.join(others) or 'none'}")
     return {run.name: run for run in sorted(runs, key=lambda run: (groups.index(run.group), run.order, run.name))}
 
 
@@ -106,7 +127,23 @@ def _read_run(path: Path) -> Run:
     if unknown or missing:
         what = f"unknown entry {unknown[0]!r}" if unknown else f"no entry {missing[0]!r}"
         raise MaamError(f"{path}: {what}; the entries are {', '.join(sorted(known))}")
+    for name, value in content.items():
+        if name in _KINDS and not (type(value) in _KINDS[name] or (name == "of" and value is None)):
+            raise MaamError(f"{path}: {name} is {value!r}, expected {' or '.join(k.__name__ for k in _KINDS[name])}")
+    _check_paper(path, content.get("paper"))
     return Run(name=path.stem, config=_training(path, content.pop("train")), **content)
+
+
+def _check_paper(path: Path, paper: Any) -> None:
+    if paper is None:
+        return
+    if not isinstance(paper, dict) or not paper:
+        raise MaamError(f"{path}: paper is {paper!r}, expected scores by name: {', '.join(SCORES)}")
+    for name, value in paper.items():
+        if name not in SCORES:
+            raise MaamError(f"{path}: paper has an unknown score {name!r}; the scores are {', '.join(SCORES)}")
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise MaamError(f"{path}: paper's {name} is {value!r}, expected a number from 0 to 1")
 
 
 def _training(path: Path, settings: Any) -> TrainConfig:

@@ -125,7 +125,7 @@ def save_result(trainer: Trainer, data: ImageData, run: str, folder: Path, resul
         "epochs": len(rows),
         "stopped_early": trainer.stopped_early,
         "training_seconds": sum(row.seconds for row in rows),
-        "data": {"name": data.name, "fingerprint": files.fingerprint(data), "classes": list(data.train.classes)},
+        "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.train.classes)},
         "evaluated_on": "held-out training images" if trainer.config.hold_out else "test set",
         "test_images": len(test),
         "training_images": len(trainer.train_set),

@@ -187,11 +187,13 @@ def test_full_disk_is_said_and_the_next_start_goes_on(finished: tuple[Path, Path
     assert figures_of(tmp_path / "results", "maam") == figures_of(folder / "results", "maam")
 
 
-def test_results_of_other_settings_are_not_taken_for_these(finished: tuple[Path, Path], tmp_path: Path) -> None:
+def test_results_of_other_settings_are_not_taken_for_these(
+    finished: tuple[Path, Path], data: Path, tmp_path: Path
+) -> None:
     folder, _ = finished
     shutil.copytree(folder / "results", tmp_path / "results")
     runs = write_runs(tmp_path / "runs", maam={**MAAM, "train": {**MAAM["train"], "learning_rate": 0.5}})
-    error = one_line_error(maam(*command(None, tmp_path, runs)))
+    error = one_line_error(maam(*command(data, tmp_path, runs)))
     assert "obtained with other settings (learning_rate was 0.001 and is 0.5); delete them" in error
 
 

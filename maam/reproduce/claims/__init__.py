@@ -6,27 +6,24 @@ computes the same losses, in alternating blocks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from ...bench.machine import describe
-from ...errors import MaamError
-from ...files import atomic_path
+from . import stored
 from .figures import Figures, measure
 from .judge import Claim, judge
+from .stored import CLAIMS_NAME, read
 
-CLAIMS_NAME = "claims.json"
 THREADS = 2
 
-__all__ = ["CLAIMS_NAME", "Claim", "Figures", "measure_all"]
+__all__ = ["CLAIMS_NAME", "Claim", "Figures", "judge", "measure_all", "read"]
 
 
 def measure_all(
     results: Path, echo: Callable[[str], None], stop: Callable[[], bool], torch_python: Path | None = None
 ) -> list[Claim]:
-    """Measure everything, judge the claims and write both to `results`.
+    """Measure everything and write it to `results`; returns the claims, which the report judges by it.
 
     Args:
         results: folder for `claims.json`.
@@ -35,18 +32,8 @@ def measure_all(
         torch_python: interpreter of an environment with PyTorch, where this one has none.
     """
     figures = measure(THREADS, echo, stop, torch_python)
+    stored.write(results, figures, describe(THREADS))
     claims = judge(figures)
-    content = {
-        "claims": [asdict(claim) for claim in claims],
-        "figures": asdict(figures),
-        "machine": describe(THREADS),
-    }
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with atomic_path(results / CLAIMS_NAME) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise MaamError(f"results {results}: cannot be written: {error.strerror}") from error
     for claim in claims:
         echo(f"{claim.claim}\n    {claim.measured}\n    {claim.holds}")
     return claims

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,10 +27,10 @@ _MINDSPORE = f"{__package__}.mindspore_side:prepare"
 
 @dataclass
 class Figures:
-    """All figures, as they go into `claims.json`.
+    """All figures; all but `parameters` go into `claims.json`.
 
     Attributes:
-        parameters: trainable parameters by preset.
+        parameters: trainable parameters by preset, counted anew for each report: a preset may have changed since.
         kernels: executed kernels by "inference" and "step", then by side.
         seconds: median seconds by "inference", "step" ..., then by side.
         ratios: median over the rounds of the seconds of the unfused side over those of each other, by the same names.
@@ -87,7 +88,7 @@ def measure(
 ) -> Figures:
     """Everything, one race after the other; what fails is named in `failed` and the rest goes on."""
     register_sides(torch_python)
-    figures = Figures(parameters=_parameters())
+    figures = Figures(parameters=parameters())
     for name, (case, names) in RACES.items():
         if stop():
             raise KeyboardInterrupt
@@ -119,7 +120,9 @@ def _race(figures: Figures, name: str, crew: Crew, case: Case, names: Sequence[s
         figures.kernels[name] = {short[side]: int(race.fact(side, "kernels")) for side in names}
 
 
-def _parameters() -> dict[str, int]:
+@functools.cache
+def parameters() -> dict[str, int]:
+    """Trainable parameters of every preset as it is now."""
     from ...models import create_model, list_presets
 
     nets = {preset: create_model(preset, impl="reference") for preset in list_presets()}

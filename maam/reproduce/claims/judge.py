@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from .figures import FUSIONS, Figures
 
 YES, NO = "yes", "no"
+# The paper's own equations, weighted sum and reduction; "all" fuses convolutions, dense layers, loss and Adam as well.
+OWN = "aggregate_reduce"
 
 
 @dataclass(frozen=True)
@@ -21,23 +23,32 @@ class Claim:
 
 def judge(figures: Figures) -> list[Claim]:
     """All claims; one whose figures are missing says why."""
-    lines: list[tuple[str, str, Callable[[Figures], tuple[str, str]]]] = [
-        ("MAAM has 2.3 M parameters", "", _parameters),
-        ("Operator fusion takes 20 % off the graph's nodes, training step", "step", lambda f: _nodes(f, "step")),
-        ("Operator fusion takes 20 % off the graph's nodes, inference", "inference", lambda f: _nodes(f, "inference")),
-        ("MindSpore with operator fusion trains 30 % faster than PyTorch", "step, PyTorch", _against_torch),
-        ("Operator fusion makes training 30 % faster, in MindSpore alone", "step", _against_unfused),
-        ("The dynamic graph makes training efficient", "step, modes", _modes),
-        ("Mixed precision speeds training up (on CPU)", "step, mixed precision", _precision),
-        ("Each fused operator contributes, training step", "step", lambda f: _contributions(f, "step")),
-        ("Each fused operator contributes, inference", "inference", lambda f: _contributions(f, "inference")),
-        ("Branches at 32x32, 16x16 and 8x8 with kernels of their own cost little", "step, multi-scale", _multi_scale),
+    lines: list[tuple[str, tuple[str, ...], Callable[[Figures], tuple[str, str]]]] = [
+        ("MAAM has 2.3 M parameters", (), _parameters),
+        ("Operator fusion takes 20 % off the graph's nodes, training step", ("step",), lambda f: _nodes(f, "step")),
+        (
+            "Operator fusion takes 20 % off the graph's nodes, inference",
+            ("inference",),
+            lambda f: _nodes(f, "inference"),
+        ),
+        ("MindSpore with operator fusion trains 30 % faster than PyTorch", ("step, PyTorch",), _against_torch),
+        ("Operator fusion makes training 30 % faster, in MindSpore alone", ("step",), _against_unfused),
+        ("The dynamic graph makes training efficient", ("step, modes",), _modes),
+        ("Mixed precision speeds training up (on CPU)", ("step, mixed precision",), _precision),
+        ("Each fused operator contributes, training step", ("step",), lambda f: _contributions(f, "step")),
+        ("Each fused operator contributes, inference", ("inference",), lambda f: _contributions(f, "inference")),
+        (
+            "Branches at 32x32, 16x16 and 8x8 with kernels of their own cost little",
+            ("step, multi-scale", "step"),
+            _multi_scale,
+        ),
     ]
     claims = []
-    for claim, race, judged in lines:
-        if race in figures.failed:
-            claims.append(Claim(claim, "-", f"not measured: {figures.failed[race].splitlines()[0]}"))
-        elif race and race not in figures.seconds:
+    for claim, races, judged in lines:
+        failed = [race for race in races if race in figures.failed]
+        if failed:
+            claims.append(Claim(claim, "-", f"not measured: {figures.failed[failed[0]].splitlines()[0]}"))
+        elif any(race not in figures.seconds for race in races):
             claims.append(Claim(claim, "-", "not measured"))
         else:
             claims.append(Claim(claim, *judged(figures)))
@@ -46,6 +57,16 @@ def judge(figures: Figures) -> list[Claim]:
 
 def _says(holds: bool, otherwise: str = "") -> str:
     return YES if holds else f"{NO}{': ' + otherwise if otherwise else ''}"
+
+
+def _with_fusion(everything: bool, own: bool | None) -> str:
+    """Whether a claim on fusion holds, by what was fused: one could be taken for the other. None = not measured."""
+    with_everything, with_own = "with everything this package fuses", f"with {OWN} alone"
+    if own is None:
+        return f"{_says(everything)}, {with_everything}"
+    if own == everything:
+        return f"{_says(everything)}, {with_everything} and {with_own}"
+    return f"{_says(everything)}, {with_everything}; {_says(own)}, {with_own}"
 
 
 def _parameters(figures: Figures) -> tuple[str, str]:
@@ -60,24 +81,37 @@ def _parameters(figures: Figures) -> tuple[str, str]:
 
 def _nodes(figures: Figures, race: str) -> tuple[str, str]:
     counts = figures.kernels[race]
-    saved = 1 - counts["all"] / counts["unfused"]
+    saved, own = (1 - counts[fusion] / counts["unfused"] for fusion in ("all", OWN))
     listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return f"{saved:.0%} fewer executed kernels ({listed})", _says(saved >= 0.20)
+    return (
+        f"{saved:.0%} fewer executed kernels, {own:.0%} with {OWN} alone ({listed})",
+        _with_fusion(saved >= 0.20, own >= 0.20),
+    )
 
 
 def _against_torch(figures: Figures) -> tuple[str, str]:
     seconds = figures.seconds["step, PyTorch"]
     saved = {name: 1 - seconds[name] / seconds["PyTorch"] for name in ("all", "unfused")}
     listed = ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in seconds.items())
+    own, of_own = None, ""
+    if "step" in figures.ratios:
+        # Not in the race with PyTorch; its share of the unfused step is from the other.
+        own = 1 - seconds["unfused"] / figures.ratios["step"][OWN] / seconds["PyTorch"]
+        of_own = f", about {_change(own)} with {OWN} alone"
     return (
-        f"a step takes {_change(saved['all'])} than PyTorch's fused, {_change(saved['unfused'])} unfused ({listed})",
-        _says(saved["all"] >= 0.30),
+        f"a step takes {_change(saved['all'])} than PyTorch's fused, {_change(saved['unfused'])} unfused{of_own} "
+        f"({listed})",
+        _with_fusion(saved["all"] >= 0.30, None if own is None else own >= 0.30),
     )
 
 
 def _against_unfused(figures: Figures) -> tuple[str, str]:
-    saved = 1 - 1 / figures.ratios["step"]["all"]
-    return f"a step takes {_change(saved)} ({_times(figures, 'step', ('unfused', 'all'))})", _says(saved >= 0.30)
+    saved, own = (1 - 1 / figures.ratios["step"][fusion] for fusion in ("all", OWN))
+    return (
+        f"a step takes {_change(saved)}, {_change(own)} with {OWN} alone "
+        f"({_times(figures, 'step', ('unfused', 'all', OWN))})",
+        _with_fusion(saved >= 0.30, own >= 0.30),
+    )
 
 
 def _modes(figures: Figures) -> tuple[str, str]:

@@ -1,0 +1,86 @@
+"""Writes what finished runs leave, without training any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from typer.testing import Result
+
+from maam.config import TrainConfig
+from maam.history import EpochRow, write_rows
+from maam.reproduce import results as files
+from maam.reproduce.worker import settings_of
+
+from .command_line import maam
+
+RUN = {
+    "title": "MAAM",
+    "group": "table1",
+    "order": 1,
+    "paper": {"accuracy": 0.87},
+    "reading": "A tiny one.",
+    "train": {"preset": "mlp", "overrides": {"hidden": 8}, "epochs": 2, "train_images": 96, "test_images": 40},
+}
+CLASSES, MARK = 4, "0123456789abcdef"
+
+
+def write_runs(folder: Path, **runs: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, run in runs.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**RUN, **run}))
+    return folder
+
+
+def write_result(
+    results: Path,
+    run: str = "maam",
+    seed: int = 0,
+    accuracy: float = 0.75,
+    data: tuple[str, str] = ("cifar10", MARK),
+    test_images: int = 40,
+    evaluated_on: str = "test set",
+) -> Path:
+    """The three files of one finished run; returns their folder."""
+    folder = files.folder_of(results, run, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = dict.fromkeys(("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1"), accuracy)
+    rows = [
+        EpochRow(epoch, 3 * epoch, 1.0, 0.5, 1.0, accuracy, 2.0, 48.0, 0.001, "0.5 0.5").__dict__ for epoch in (1, 2)
+    ]
+    write_rows(folder / files.METRICS_NAME, rows)
+    summary = {
+        "run": run,
+        "seed": seed,
+        "test": scores,
+        "augmented_test": scores,
+        "parameters": 1000,
+        "epochs": len(rows),
+        "stopped_early": False,
+        "training_seconds": 4.0,
+        "data": {"name": data[0], "fingerprint": data[1], "classes": [str(name) for name in range(CLASSES)]},
+        "evaluated_on": evaluated_on,
+        "test_images": test_images,
+        "training_images": 96,
+        "settings": settings_of(TrainConfig(**RUN["train"], seed=seed)),
+        "machine": {"cpus": 2, "cpu_model": "a CPU", "mindspore": "2.10.0", "system": "Linux", "commit": "abc"},
+    }
+    confusion = np.zeros((CLASSES, CLASSES), int)
+    confusion[0, 0] = test_images
+    files.write(folder, summary, (folder / files.METRICS_NAME).read_text(), confusion)
+    return folder
+
+
+def from_results(folder: Path) -> Result:
+    """`maam reproduce --from-results` on the `results` and `runs` of `folder`, into its `out`."""
+    places = ("--results", folder / "results", "--runs", folder / "runs", "--out", folder / "out")
+    return maam("reproduce", "--from-results", *places)
+
+
+def one_line_error(result: Result) -> str:
+    assert result.exit_code == 2, result.output + repr(result.exception)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    return lines[0]
