@@ -16,7 +16,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _native, _select
+from maam_ops import _branch, _native, _norms, _select
 from maam_ops._cell import FusedCell
 from maam_ops._check import check_agent_block
 
@@ -83,7 +83,8 @@ def agent_block(
 class FusedAgentBlock(FusedCell):
     """A branch whose training is one operator forward and one backward; in evaluation its layers run as they are.
 
-    Float64 images run layer by layer too. Parameters stay those of the branch.
+    So do they where a normalisation is frozen (``bn.set_train(False)``), and for float64 images. Parameters stay those
+    of the branch.
 
     Args:
         block: an ``nn.SequentialCell`` of twice ``nn.Conv2d``, ``nn.BatchNorm2d``, ``nn.ReLU``, then
@@ -109,13 +110,15 @@ class FusedAgentBlock(FusedCell):
         self.block = block
         # Mixed precision replaces the normalisations in the block by Cells around them.
         self._layers = tuple(block)
+        self._norms = (block[1], block[4])
         for parameter, name in names:
             parameter.name = name
-        self.set_train(block.training)
+        self.begin(block.training)
 
     def construct(self, x):
         path = _select.path(OP, self.impl, self.automatic, x.shape, True)
-        if self.training and path == "native" and x.dtype != ms.float64:
+        training = _norms.statistics_of(self._norms) == _norms.BATCH
+        if training and path == "native" and x.dtype != ms.float64:
             return train_cells(x, self._layers)
         return self.block(x)
 

@@ -98,6 +98,8 @@ def aggregate_reduce(
 class FusedAggregateReduce(reduce.BatchNormReduce):
     """Softmax-weighted mixture of N branches, 1x1 convolution, batch normalisation and ReLU as one operator.
 
+    It holds no ``nn.BatchNorm2d``: to freeze the normalisation in a net that trains, call ``set_train(False)`` on it.
+
     Args:
         num_agents: N, 2 to 8.
         in_channels: C of each branch.

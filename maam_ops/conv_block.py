@@ -13,7 +13,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter, MaxPoolGrad
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _native, _select
+from maam_ops import _branch, _native, _norms, _select
 from maam_ops._cell import FusedCell
 from maam_ops._check import check_conv_block
 
@@ -111,7 +111,8 @@ def conv_block(
 class FusedConvBlock(FusedCell):
     """``ReLU(bn(conv(x)))`` as one operator, in evaluation and in training, with what follows it.
 
-    The Parameters stay those of the Cells, names included. Float64 data runs layer by layer.
+    By which statistics it normalises is bn's to say: ``bn.set_train(False)`` freezes it. The Parameters stay those of
+    the Cells, names included. Float64 data runs layer by layer.
 
     Args:
         conv: an ``nn.Conv2d`` of size 3x3 with stride 1, without bias, that keeps the size.
@@ -138,6 +139,7 @@ class FusedConvBlock(FusedCell):
             raise ValueError(f"maam_ops.FusedConvBlock: block {reason}")
         names = [(parameter, parameter.name) for cell in (conv, bn) for parameter in cell.get_parameters()]
         self.conv, self.bn = conv, bn
+        self._norms = (bn,)
         for parameter, name in names:
             parameter.name = name
         self._pools = pool is not None
@@ -145,17 +147,18 @@ class FusedConvBlock(FusedCell):
         self.set_train(bn.training)
 
     def construct(self, x, residual=None):
-        path = _select.path(OP, self.impl, self.automatic, x.shape, self.training)
+        bn = self._norms[0]
+        training = _norms.by_batch(bn)
+        path = _select.path(OP, self.impl, self.automatic, x.shape, training)
         if path != "native" or x.dtype == ms.float64:
             a = ops.relu(self.bn(self.conv(x)))
             a = _POOL(a) if self._pools else a
             return a if residual is None else a + residual
-        bn = self.bn
         operands = (self.conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
         shape = _shape_of(residual)
-        check_conv_block("FusedConvBlock", x.shape, x.dtype, operands[0].shape, shape, self._pools, self.training)
-        result = _run_native(x, operands, residual, self._pools, self.training, self._momentum, self._eps)
-        if not self.training:
+        check_conv_block("FusedConvBlock", x.shape, x.dtype, operands[0].shape, shape, self._pools, training)
+        result = _run_native(x, operands, residual, self._pools, training, self._momentum, self._eps)
+        if not training:
             return result
         ops.assign(bn.moving_mean, result[1])
         ops.assign(bn.moving_variance, result[2])

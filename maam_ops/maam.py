@@ -15,7 +15,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _select, agent_block, aggregate, aggregate_reduce, maam_deep
+from maam_ops import _branch, _norms, _select, agent_block, aggregate, aggregate_reduce, maam_deep
 from maam_ops._cell import FusedCell
 from maam_ops._check import MIN_BRANCHES, check_maam, check_maam_training
 from maam_ops._maam_native import SYMBOLS, agent_of, each, run_native, why_not_training
@@ -126,8 +126,10 @@ class FusedMAAM(FusedCell):
     """The multi-agent module as one operator, in evaluation and in training.
 
     Branches that the operator does not cover, and float64 images, run as they are, followed by
-    ``FusedAggregateReduce``; ``choice`` and ``maam_ops.explain`` say so and why. Whatever is packed or folded is made
-    anew at each call, so that loaded or trained weights count at once.
+    ``FusedAggregateReduce``; ``choice`` and ``maam_ops.explain`` say so and why. So does a module of which some
+    normalisations are frozen: ``set_train(False)`` on those of ``branches``, or on ``mix``, whose normalisation is no
+    Cell of its own. Whatever is packed or folded is made anew at each call, so that loaded or trained weights count at
+    once.
 
     Args:
         in_channels: Cin of the images.
@@ -207,7 +209,7 @@ class FusedMAAM(FusedCell):
         cell._compose(nn.CellList(list(branches), auto_prefix=False), mix, impl)
         for parameter, name in names:
             parameter.name = name
-        cell.set_train(bn.training)
+        cell.begin(bn.training)
         return cell
 
     def _compose(self, branches: nn.CellList, mix: aggregate_reduce.FusedAggregateReduce, impl: str) -> None:
@@ -222,14 +224,15 @@ class FusedMAAM(FusedCell):
         self._trains = False
         training = "training runs an operator for each branch, then aggregate_reduce"
         if self._fusible and self._deep:
+            self._norms = (*(bn for branch in branches for bn in (branch[1], branch[4])), mix)
             self._eps = (*maam_deep.eps_of(branches), mix.eps)
         elif self._fusible:
-            norms = [*(branch[1] for branch in branches), mix]
-            self._eps = tuple(norm.eps for norm in norms)
+            self._norms = (*(branch[1] for branch in branches), mix)
+            self._eps = tuple(norm.eps for norm in self._norms)
             # nn.BatchNorm2d keeps the weight of the new value.
             self._momentum = (*(1 - branch[1].momentum for branch in branches), mix.momentum)
             convs = [branch[0] for branch in branches]
-            self._convs, self._norms = tuple(convs), tuple(norms[:-1])
+            self._convs = tuple(convs)
             training_reason = why_not_training(convs[0].in_channels, [conv.kernel_size[0] for conv in convs])
             self._trains = training_reason is None
             training = f"training composes the branches: {training_reason}"
@@ -242,11 +245,13 @@ class FusedMAAM(FusedCell):
         self.choice, self.impl = choice, choice.impl
 
     def construct(self, x):
-        path = _select.path(self._op, self.impl, self.automatic, x.shape, self.training)
-        native = path == "native" and self._fusible and x.dtype != ms.float64
+        statistics = _norms.statistics_of(self._norms)
+        training = statistics == _norms.BATCH
+        path = _select.path(self._op, self.impl, self.automatic, x.shape, training)
+        native = path == "native" and statistics != _norms.MIXED and x.dtype != ms.float64
         if native and self._deep:
-            return self._construct_deep(x)
-        if native and (self._trains or not self.training):
+            return self._construct_deep(x, training)
+        if native and (self._trains or not training):
             operands = []
             for i in range(len(self._convs)):
                 bn = self._norms[i]
@@ -255,18 +260,18 @@ class FusedMAAM(FusedCell):
             last = (mix.weight, mix.gamma, mix.beta, mix.moving_mean, mix.moving_variance)
             shapes = [operand[0].shape for operand in operands]
             check_maam("FusedMAAM", x.shape, x.dtype, mix.alpha.shape, shapes, mix.weight.shape)
-            if self.training:
+            if training:
                 check_maam_training("FusedMAAM", x.shape)
-            result = run_native(x, mix.alpha, operands, last, self.training, self._momentum, self._eps)
-            return self._keep_statistics(*result) if self.training else result
+            result = run_native(x, mix.alpha, operands, last, training, self._momentum, self._eps)
+            return self._keep_statistics(*result) if training else result
         agents = []
         for branch in self.branches:
             agents.append(branch(x))
         return self.mix(agents)
 
-    def _construct_deep(self, x):
+    def _construct_deep(self, x, training):
         """Branches of two convolutions: one operator in evaluation, one for each branch in training."""
-        if self.training:
+        if training:
             agents = []
             for block in self._blocks:
                 agents.append(agent_block.train_cells(x, block))
@@ -281,8 +286,6 @@ class FusedMAAM(FusedCell):
             ops.assign(bn.moving_mean, statistics[i])
             ops.assign(bn.moving_variance, statistics[i + 1])
             i += 2
-        ops.assign(self.mix.moving_mean, statistics[i])
-        ops.assign(self.mix.moving_variance, statistics[i + 1])
         return f
 
     def extend_repr(self) -> str:

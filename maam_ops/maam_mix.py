@@ -15,7 +15,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _native, _select
+from maam_ops import _branch, _native, _norms, _select
 from maam_ops._cell import FusedCell
 from maam_ops._check import MAX_BRANCHES, check_maam_mix
 from maam_ops._maam_native import (
@@ -102,8 +102,8 @@ def maam_mix(
 class FusedMix(FusedCell):
     """Branches and their weighted sum as one operator, in evaluation and in training; all parameters stay as they are.
 
-    Branches that the operator does not cover, and float64 images, run as they are, and are then summed up; ``choice``
-    and ``maam_ops.explain`` say so and why.
+    Branches that the operator does not cover, float64 images, and branches of which some are frozen
+    (``bn.set_train(False)``) run as they are, and are then summed up; ``maam_ops.explain`` says so and why.
 
     Args:
         branches: N Cells, 1 to 8. To become one operator each must be an ``nn.SequentialCell`` of ``nn.Conv2d``,
@@ -140,12 +140,13 @@ class FusedMix(FusedCell):
         reason = _why_not_fused(branches)
         self._fusible, self._trains = reason is None, False
         if self._fusible:
+            self._norms = tuple(branch[1] for branch in branches)
             self._eps = tuple(branch[1].eps for branch in branches)
             # nn.BatchNorm2d keeps the weight of the new value.
             self._momentum = tuple(1 - branch[1].momentum for branch in branches)
         if self.impl == _select.NATIVE:
             self._decide(reason, asked_for=_select.is_explicit(impl))
-        self.set_train(branches[0].training)
+        self.begin(branches[0].training)
 
     def _decide(self, reason: str | None, *, asked_for: bool) -> None:
         """Refine the operator's choice by what the branches allow."""
@@ -167,17 +168,19 @@ class FusedMix(FusedCell):
         self.impl = COMPOSITION
 
     def construct(self, x):
-        path = _select.path(OP, self.impl, self.automatic, x.shape, self.training)
-        native = path == "native" and self._fusible and x.dtype != ms.float64
-        if native and (self._trains or not self.training):
+        statistics = _norms.statistics_of(self._norms)
+        training = statistics == _norms.BATCH
+        path = _select.path(OP, self.impl, self.automatic, x.shape, training)
+        native = path == "native" and statistics != _norms.MIXED and x.dtype != ms.float64
+        if native and (self._trains or not training):
             operands = []
             for branch in self.branches:
                 conv, bn = branch[0], branch[1]
                 operands.append((conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance))
             shapes = [operand[0].shape for operand in operands]
             check_maam_mix("FusedMix", x.shape, x.dtype, self.alpha.shape, shapes)
-            result = _run_native(x, self.alpha, operands, self.training, self._momentum, self._eps)
-            return self._keep_statistics(*result) if self.training else result
+            result = _run_native(x, self.alpha, operands, training, self._momentum, self._eps)
+            return self._keep_statistics(*result) if training else result
         weights = ops.softmax(self.alpha.reshape(-1), 0)
         agents = []
         for branch in self.branches:

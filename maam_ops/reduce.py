@@ -118,7 +118,12 @@ def reduce(
 
 
 class BatchNormReduce(FusedCell):
-    """The parameters of a 1x1 convolution and a batch normalisation, shared by the Cells that fuse them."""
+    """The parameters of a 1x1 convolution and a batch normalisation, shared by the Cells that fuse them.
+
+    There is no ``nn.BatchNorm2d`` in them: to freeze the normalisation call ``set_train(False)`` on the Cell.
+    """
+
+    use_batch_statistics = None  # as of nn.BatchNorm2d: the training flag decides
 
     def _adopt_reduce(self, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
         """Take over the Parameter objects of the two Cells, names included."""
@@ -144,6 +149,8 @@ class BatchNormReduce(FusedCell):
 
 class FusedReduce(BatchNormReduce):
     """1x1 convolution without bias, batch normalisation and ReLU as one operator.
+
+    It holds no ``nn.BatchNorm2d``: to freeze the normalisation in a net that trains, call ``set_train(False)`` on it.
 
     Args:
         in_channels: C.
