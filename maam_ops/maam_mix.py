@@ -140,7 +140,7 @@ class FusedMix(FusedCell):
         reason = _why_not_fused(branches)
         self._fusible, self._trains = reason is None, False
         if self._fusible:
-            self._norms = tuple(branch[1] for branch in branches)
+            self._convs, self._norms = zip(*((branch[0], branch[1]) for branch in branches), strict=True)
             self._eps = tuple(branch[1].eps for branch in branches)
             # nn.BatchNorm2d keeps the weight of the new value.
             self._momentum = tuple(1 - branch[1].momentum for branch in branches)
@@ -174,9 +174,9 @@ class FusedMix(FusedCell):
         native = path == "native" and statistics != _norms.MIXED and x.dtype != ms.float64
         if native and (self._trains or not training):
             operands = []
-            for branch in self.branches:
-                conv, bn = branch[0], branch[1]
-                operands.append((conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance))
+            for i in range(len(self._norms)):
+                bn = self._norms[i]
+                operands.append((self._convs[i].weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance))
             shapes = [operand[0].shape for operand in operands]
             check_maam_mix("FusedMix", x.shape, x.dtype, self.alpha.shape, shapes)
             result = _run_native(x, self.alpha, operands, training, self._momentum, self._eps)
@@ -192,9 +192,9 @@ class FusedMix(FusedCell):
 
     def _keep_statistics(self, g, statistics):
         i = 0
-        for branch in self.branches:
-            ops.assign(branch[1].moving_mean, statistics[i])
-            ops.assign(branch[1].moving_variance, statistics[i + 1])
+        for bn in self._norms:
+            ops.assign(bn.moving_mean, statistics[i])
+            ops.assign(bn.moving_variance, statistics[i + 1])
             i += 2
         return g
 
