@@ -11,7 +11,15 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from maam_ops import _native, _select, aggregate, reduce
-from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches, check_reduce
+from maam_ops._check import (
+    MAX_BRANCHES,
+    MIN_BRANCHES,
+    check_branch_count,
+    check_reduce,
+    each,
+    shape_of,
+    shapes_of,
+)
 
 OP = "aggregate_reduce"
 _SYMBOLS = (
@@ -76,9 +84,11 @@ def aggregate_reduce(
     Raises:
         ValueError, TypeError, RuntimeError: as ``agent_aggregate`` and ``reduce``.
     """
-    check_branches(OP, alpha.shape, [branch.shape for branch in branches], [branch.dtype for branch in branches])
+    aggregate.check_mix(OP, alpha, branches)
     first = branches[0]
-    check_reduce(OP, first.shape, first.dtype, weight.shape, gamma.shape, beta.shape, training)
+    shapes = shapes_of((weight, gamma, beta, moving_mean, moving_variance))
+    check_reduce(OP, first.shape, first.dtype, shapes, training)
+    momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
     if _select.chosen(OP, impl, first.shape, training) == "native":
         return _run_native(alpha, branches, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps)
     return reference(
@@ -97,6 +107,8 @@ def aggregate_reduce(
 
 class FusedAggregateReduce(reduce.BatchNormReduce):
     """Softmax-weighted mixture of N branches, 1x1 convolution, batch normalisation and ReLU as one operator.
+
+    It holds no ``nn.BatchNorm2d``: to freeze the normalisation in a net that trains, call ``set_train(False)`` on it.
 
     Args:
         num_agents: N, 2 to 8.
@@ -153,6 +165,7 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
     def construct(self, *branches):
         branches = aggregate.flat_branches(branches)
         check_branch_count("FusedAggregateReduce", len(branches), self.num_agents)
+        shape = shape_of("FusedAggregateReduce", "branches", branches[0])
         result = aggregate_reduce(
             self.alpha,
             branches,
@@ -164,7 +177,7 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
             training=self.training,
             momentum=self.momentum,
             eps=self.eps,
-            impl=_select.path(OP, self.impl, self.automatic, branches[0].shape, self.training),
+            impl=_select.path(OP, self.impl, self.automatic, shape, self.training),
         )
         if self.training:
             return self._keep_statistics(result[0], result[1], result[2])

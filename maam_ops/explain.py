@@ -9,6 +9,7 @@ from typing import Any
 from mindspore import nn
 
 from maam_ops import _native, _select
+from maam_ops._cell import FusedCell
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def explain(net_or_op: nn.Cell | Callable[..., Any] | str, *inputs: Any, impl: s
     """
     if isinstance(net_or_op, nn.Cell):
         choices = {
-            path or type(cell).__name__: cell.choice
+            path or type(cell).__name__: cell.choice_now() if isinstance(cell, FusedCell) else cell.choice
             for path, cell in net_or_op.cells_and_names()
             if isinstance(getattr(cell, "choice", None), _select.Choice)
         }

@@ -13,7 +13,7 @@ from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell
-from maam_ops._check import check_reduce
+from maam_ops._check import check_reduce, each, shape_of, shapes_of
 from maam_ops.ascend import reduce_akg
 
 OP = "reduce"
@@ -36,7 +36,9 @@ def reference(
 
     Computes in float32 (float64 for float64 data) and rounds F, as the kernels do.
     """
-    check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
+    shapes = shapes_of((weight, gamma, beta, moving_mean, moving_variance))
+    check_reduce(OP, shape_of(OP, "g", g), g.dtype, shapes, training)
+    momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
     return _compose(
         _normalise, g, weight, gamma, beta, moving_mean, moving_variance, training=training, momentum=momentum, eps=eps
     )
@@ -91,11 +93,13 @@ def reduce(
 
     Raises:
         ValueError: shapes that do not fit; training with a single element per channel, whose variance is undefined
-            (``nn.BatchNorm2d`` would silently put NaN into ``moving_variance``).
+            (``nn.BatchNorm2d`` would silently put NaN into ``moving_variance``); eps or momentum out of range.
         TypeError: dtype of g.
         RuntimeError: the implementation asked for is not available here.
     """
-    check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
+    shapes = shapes_of((weight, gamma, beta, moving_mean, moving_variance))
+    check_reduce(OP, shape_of(OP, "g", g), g.dtype, shapes, training)
+    momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
     chosen = _select.chosen(OP, impl, g.shape, training)
     if chosen == "native":
         return _run_native(g, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps)
@@ -118,7 +122,12 @@ def reduce(
 
 
 class BatchNormReduce(FusedCell):
-    """The parameters of a 1x1 convolution and a batch normalisation, shared by the Cells that fuse them."""
+    """The parameters of a 1x1 convolution and a batch normalisation, shared by the Cells that fuse them.
+
+    There is no ``nn.BatchNorm2d`` in them: to freeze the normalisation call ``set_train(False)`` on the Cell.
+    """
+
+    use_batch_statistics = None  # as of nn.BatchNorm2d: the training flag decides
 
     def _adopt_reduce(self, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
         """Take over the Parameter objects of the two Cells, names included."""
@@ -134,7 +143,7 @@ class BatchNormReduce(FusedCell):
         ):
             self.adopt(attribute, parameter)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
-        self.eps, self.momentum = float(bn.eps), 1.0 - float(bn.momentum)
+        self.eps, self.momentum = each(owner, "eps", bn.eps, 1)[0], 1.0 - float(bn.momentum)
 
     def _keep_statistics(self, f, new_mean, new_variance):
         ops.assign(self.moving_mean, new_mean)
@@ -144,6 +153,8 @@ class BatchNormReduce(FusedCell):
 
 class FusedReduce(BatchNormReduce):
     """1x1 convolution without bias, batch normalisation and ReLU as one operator.
+
+    It holds no ``nn.BatchNorm2d``: to freeze the normalisation in a net that trains, call ``set_train(False)`` on it.
 
     Args:
         in_channels: C.
@@ -175,6 +186,7 @@ class FusedReduce(BatchNormReduce):
         return cell
 
     def construct(self, g):
+        shape = shape_of("FusedReduce", "g", g)
         result = reduce(
             g,
             self.weight,
@@ -185,7 +197,7 @@ class FusedReduce(BatchNormReduce):
             training=self.training,
             momentum=self.momentum,
             eps=self.eps,
-            impl=_select.path(OP, self.impl, self.automatic, g.shape, self.training),
+            impl=_select.path(OP, self.impl, self.automatic, shape, self.training),
         )
         if self.training:
             return self._keep_statistics(result[0], result[1], result[2])
@@ -233,8 +245,9 @@ def _normalise_akg(z, mean, variance, gamma, beta, eps):
 
 
 def _conv1x1(g, weight):
-    batch, channels, height, width = g.shape
+    channels = weight.shape[1]
     if g.dtype == ms.float64:  # there is no float64 Conv2D on CPU
+        batch, _, height, width = g.shape
         pixels = ops.transpose(g, (0, 2, 3, 1)).reshape((-1, channels))
         z = ops.matmul(pixels, ops.transpose(weight.reshape((-1, channels)), (1, 0)))
         return ops.transpose(z.reshape((batch, height, width, -1)), (0, 3, 1, 2))
