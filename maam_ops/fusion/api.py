@@ -49,9 +49,10 @@ def fuse(
 ) -> FuseReport:
     """Swaps fused operators into ``net``, in place, where that provably changes nothing but speed.
 
-    It looks for 1x1 or 3x3 convolution, batch normalisation, ReLU as Cells in a row (in ``nn.SequentialCell`` or as
-    attributes whose use in a row the source shows), behind 3x3 a 2x2 max-pool too; for dense layers with and without a
-    ReLU behind them; and for Cells that compute a softmax-weighted sum of 2 to 8 branches, however they write it.
+    It looks for 1x1 or 3x3 convolution, batch normalisation, ReLU as Cells in a row (in an ``nn.SequentialCell`` that
+    the source only calls as a whole, or as attributes whose use in a row the source shows), behind 3x3 a 2x2 max-pool
+    too; for dense layers with and without a ReLU behind them; and for Cells that compute a softmax-weighted sum of 2 to
+    8 branches, however they write it.
     Parameters stay the same objects with the same names, so checkpoints load both ways and an optimizer stays valid.
     The result is checked on a probe batch: outputs, gradients and running statistics, in evaluation and in training;
     what does not pass is taken out again. The net's values and training state stay as they were.
