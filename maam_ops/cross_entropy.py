@@ -63,7 +63,7 @@ def cross_entropy(
     """Mean cross-entropy of ``logits`` against the classes ``labels``.
 
     The kernel computes loss and gradient together; what is left for the backward pass is a product with the incoming
-    gradient. It can be differentiated once.
+    gradient. It can be differentiated once; a second derivative raises RuntimeError, the reference has it.
 
     Args:
         logits: (B, K); float32, float16, bfloat16 (both computed in float32) or float64. -inf is a class ruled out.
@@ -170,8 +170,19 @@ def _run_native(logits, labels, label_smoothing, ignore_index):
     return _NATIVE(smoothing, ignore, logits, labels)[0].reshape(())
 
 
+def _refuse(_):
+    raise RuntimeError(
+        "maam_ops.cross_entropy: bprop of the gradient is not defined, the kernel can be differentiated once: use "
+        "impl='reference' for a second derivative"
+    )
+
+
+# What the gradient depends on is in no graph, so that its own derivative would come out without it.
+_once = ops.InsertGradientOf(_refuse)
+
+
 def _bprop(smoothing, ignore, logits, labels, out, dout):
-    gradient = out[1] * dout[0].astype(out[1].dtype)
+    gradient = _once(out[1]) * dout[0].astype(out[1].dtype)
     return ops.zeros_like(smoothing), ops.zeros_like(ignore), gradient, ops.zeros_like(labels)
 
 

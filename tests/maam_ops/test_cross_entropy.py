@@ -58,6 +58,26 @@ def test_smoothing_and_ignored_rows(pynative, impl):
     )
 
 
+class SecondDerivative(nn.Cell):
+    def __init__(self, impl):
+        super().__init__()
+        self.loss = maam_ops.FusedCrossEntropy(impl=impl)
+        self.gradient = ms.grad(self.loss)
+        self.second = ms.grad(self.squared)
+
+    def squared(self, logits, labels):
+        return (self.gradient(logits, labels) ** 2).sum()
+
+    def construct(self, logits, labels):
+        return self.second(logits, labels)
+
+
+def test_a_second_derivative_is_refused(mode):
+    with pytest.raises(RuntimeError, match=r"cross_entropy: bprop of the gradient is not defined.*impl='reference'"):
+        SecondDerivative("native")(*logits_and_labels()).asnumpy()
+    assert SecondDerivative("reference")(*logits_and_labels()).abs().max() > 0
+
+
 @pytest.mark.parametrize("dtype", [ms.float32, ms.float16, ms.bfloat16, ms.float64], ids=str)
 def test_kernel_and_definition_agree(pynative, dtype):
     logits, labels = logits_and_labels(dtype=dtype)
