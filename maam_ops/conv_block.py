@@ -44,6 +44,8 @@ def reference(
     check_conv_block(OP, x.shape, x.dtype, weight.shape, _shape_of(residual), pool, training)
     z = ops.conv2d(x.astype(ms.float32), weight.astype(ms.float32), pad_mode="same")
     gamma, beta, mean, variance = [t.astype(ms.float32) for t in (gamma, beta, moving_mean, moving_variance)]
+    # Buffers, old and new: as in the kernels, no gradient passes through them.
+    mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
     old_mean, old_variance = mean, variance
     if training:
         mean = z.mean((0, 2, 3))
@@ -59,7 +61,8 @@ def reference(
         return a
     elements = z.shape[0] * z.shape[2] * z.shape[3]
     new_mean = momentum * old_mean + (1 - momentum) * mean
-    return a, new_mean, momentum * old_variance + (1 - momentum) * variance * (elements / (elements - 1))
+    new_variance = momentum * old_variance + (1 - momentum) * variance * (elements / (elements - 1))
+    return a, ops.stop_gradient(new_mean), ops.stop_gradient(new_variance)
 
 
 def conv_block(
@@ -84,7 +87,7 @@ def conv_block(
     Args:
         x: (B, Cin, H, W); float32, float16 or bfloat16 (computed in float32).
         weight: (C, Cin, 3, 3); stride 1, zero padding that keeps the size, no bias.
-        gamma, beta, moving_mean, moving_variance: (C,).
+        gamma, beta, moving_mean, moving_variance: (C,). The running statistics, given or returned, take no gradient.
         residual: (B, C, H, W), added behind the ReLU; not together with ``pool``.
         pool: a 2x2 max-pool ends the block; H and W at least 2.
         training: normalise by the batch.

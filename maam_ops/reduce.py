@@ -45,6 +45,8 @@ def reference(
 def _compose(normalise, g, weight, gamma, beta, moving_mean, moving_variance, *, training, momentum, eps):
     """The operator from MindSpore ops, around an implementation of its elementwise end."""
     wide = ms.float64 if g.dtype == ms.float64 else ms.float32
+    # Buffers, old and new: as in the kernels, no gradient passes through them.
+    moving_mean, moving_variance = ops.stop_gradient(moving_mean), ops.stop_gradient(moving_variance)
     z = _conv1x1(g.astype(wide), weight.astype(wide))
     if not training:
         mean, variance = moving_mean.astype(wide), moving_variance.astype(wide)
@@ -58,6 +60,7 @@ def _compose(normalise, g, weight, gamma, beta, moving_mean, moving_variance, *,
     unbiased = variance * _scalar(count / (count - 1), wide)
     new_mean = old * moving_mean.astype(wide) + new * mean
     new_variance = old * moving_variance.astype(wide) + new * unbiased
+    new_mean, new_variance = ops.stop_gradient(new_mean), ops.stop_gradient(new_variance)
     return f, new_mean.astype(moving_mean.dtype), new_variance.astype(moving_variance.dtype)
 
 
@@ -80,6 +83,7 @@ def reduce(
         g: (B, C, H, W), one of float32, float16, bfloat16, float64.
         weight: (O, C, 1, 1) or (O, C).
         gamma, beta, moving_mean, moving_variance: (O,); float32, or float64 for float64 data (anything else is cast).
+            The running statistics, given or returned, take no gradient.
         training: normalise by the statistics of this batch, and update the running ones.
         momentum: weight of the old running statistics, as the argument of ``nn.BatchNorm2d``.
         eps: added to the variance.
