@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from maam_ops import _select
-from maam_ops._rounding import EPSILON
+from maam_ops._rounding import EPSILON, as_double
 
 # A convolution and its normalisation, as the operators of whole branches take them.
 _LAYER = ("weight", "gamma", "beta", "moving_mean", "moving_variance")
@@ -36,7 +36,7 @@ class FunctionSide:
         def call(*arguments: Any) -> Any:
             return self._function(*arguments, impl=impl, **self._keywords)
 
-        return _outputs_and_gradients(call, inputs, [], grad, _statistics(self._function, inputs))
+        return _outputs_and_gradients(call, inputs, {}, grad, _statistics(self._function, inputs))
 
 
 class CellSide:
@@ -45,6 +45,11 @@ class CellSide:
     def __init__(self, cell: nn.Cell) -> None:
         self.name = type(cell).__name__
         self._cell = cell
+        # By the names of now: MindSpore may give others at the first call, and two the same name until then.
+        self._parameters: dict[str, ms.Parameter] = {}
+        for parameter in cell.get_parameters():
+            taken = parameter.name in self._parameters
+            self._parameters[f"{parameter.name} ({len(self._parameters)})" if taken else parameter.name] = parameter
         self._fused = [c for _, c in cell.cells_and_names() if isinstance(getattr(c, "choice", None), _select.Choice)]
         if not self._fused:
             raise ValueError(f"maam_ops.compare: {self.name} contains no fused operator; see maam_ops.fuse")
@@ -56,15 +61,19 @@ class CellSide:
         return " and ".join(sorted({cell.impl for cell in self._fused}))
 
     def results(self, impl: str, inputs: Sequence[Any], grad: bool) -> list[tuple[str, Tensor]]:
-        parameters = list(self._cell.get_parameters())
-        before = {parameter.name: parameter.asnumpy().copy() for parameter in parameters}
+        trained = {name: parameter for name, parameter in self._parameters.items() if parameter.requires_grad}
+        before = {name: parameter.value().copy() for name, parameter in self._parameters.items()}
         with self._switched(impl):
-            rows = _outputs_and_gradients(self._cell, inputs, self._cell.trainable_params(), grad)
-        for parameter in parameters:
-            old = Tensor(before[parameter.name])
-            if not np.array_equal(before[parameter.name], parameter.asnumpy(), equal_nan=True):
-                rows.append((f"{parameter.name} after the call", Tensor(parameter.asnumpy())))
-                parameter.set_data(old)
+            try:
+                rows = _outputs_and_gradients(self._cell, inputs, trained, grad)
+                rows += [
+                    (f"{name} after the call", parameter.value().copy())
+                    for name, parameter in self._parameters.items()
+                    if not np.array_equal(as_double(before[name]), as_double(parameter), equal_nan=True)
+                ]
+            finally:
+                for name, parameter in self._parameters.items():
+                    parameter.set_data(before[name])
         return rows
 
     @contextmanager
@@ -83,7 +92,7 @@ class CellSide:
 def _outputs_and_gradients(
     call: Callable[..., Any],
     inputs: Sequence[Any],
-    parameters: Sequence[ms.Parameter],
+    parameters: Mapping[str, ms.Parameter],
     grad: bool,
     without: Collection[int] = (),
 ) -> list[tuple[str, Tensor]]:
@@ -101,13 +110,10 @@ def _outputs_and_gradients(
         wide = ms.float64 if first.dtype == ms.float64 else ms.float32
         return ops.reduce_sum(first.astype(wide) * weights[0].astype(wide))
 
-    gradient = ms.grad(loss, grad_position=tuple(wanted) or None, weights=list(parameters) or None)(*flat)
+    gradient = ms.grad(loss, grad_position=tuple(wanted) or None, weights=list(parameters.values()) or None)(*flat)
     by_input, by_parameter = gradient if wanted and parameters else (gradient, ()) if wanted else ((), gradient)
     rows += [(f"gradient of input {i}", value) for i, value in zip(wanted, _as_tuple(by_input), strict=True)]
-    rows += [
-        (f"gradient of {parameter.name}", value)
-        for parameter, value in zip(parameters, _as_tuple(by_parameter), strict=True)
-    ]
+    rows += [(f"gradient of {name}", value) for name, value in zip(parameters, _as_tuple(by_parameter), strict=True)]
     return rows
 
 

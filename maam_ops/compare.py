@@ -91,7 +91,7 @@ def compare(
     """Run a fused operator or a net that contains some, and its reference, on the same inputs.
 
     A net runs in PYNATIVE mode with all its fused Cells switched to ``impl``, then to the reference; its parameters and
-    running statistics are put back afterwards.
+    running statistics are put back afterwards, also where it raises.
 
     Args:
         op_or_cell: a function of ``maam_ops.functional`` or any Cell.
@@ -105,7 +105,16 @@ def compare(
 
     Returns:
         Report: one row for each output, gradient and changed parameter.
+
+    Raises:
+        TypeError: keywords beside a Cell.
+        ValueError: a function or a Cell without a fused operator, or an unknown ``impl``.
     """
+    if keywords and isinstance(op_or_cell, nn.Cell):
+        raise TypeError(
+            f"maam_ops.compare: keywords: got {', '.join(keywords)} beside a Cell, expected none, as they are for "
+            "functions; a Cell is told by its own means, such as set_train()"
+        )
     side = CellSide(op_or_cell) if isinstance(op_or_cell, nn.Cell) else FunctionSide(op_or_cell, keywords)
     mode = ms.get_context("mode")
     ms.set_context(mode=ms.PYNATIVE_MODE)

@@ -3,7 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Parameter, Tensor, nn
 
 import maam_ops
 from maam_ops import functional, reference
@@ -58,3 +58,46 @@ def test_the_definition_stops_at_statistics_as_the_kernel_does(op, training):
     np.testing.assert_array_equal(expected[1].asnumpy(), 0)
     for left, right in zip(got, expected, strict=True):
         np.testing.assert_allclose(left.asnumpy(), right.asnumpy(), rtol=1e-3, atol=1e-4)
+
+
+def branch():
+    return nn.SequentialCell(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2, 2))
+
+
+def state(net):
+    return [parameter.asnumpy().copy() for parameter in net.get_parameters()]
+
+
+def test_a_net_whose_names_change_at_its_first_call():
+    net = maam_ops.FusedMix([branch(), branch(), branch()], Parameter(tensor(3), name="alpha")).set_train()
+    before = state(net)
+    report = maam_ops.compare(net, tensor(4, 3, 6, 6))
+    assert report, str(report)
+    assert len({row.name for row in report.differences}) == len(report.differences) == 1 + 11 + 6
+    for left, right in zip(state(net), before, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+class Raises(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.reduce = maam_ops.FusedReduce(3, 4)
+
+    def construct(self, x):
+        y = self.reduce(x)
+        raise ValueError("after the statistics have moved")
+        return y
+
+
+def test_a_net_is_put_back_where_it_raises():
+    net = Raises().set_train()
+    before = state(net)
+    with pytest.raises(ValueError, match="after the statistics"):
+        maam_ops.compare(net, tensor(4, 3, 6, 6))
+    for left, right in zip(state(net), before, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_keywords_beside_a_cell_are_refused():
+    with pytest.raises(TypeError, match="keywords: got training beside a Cell, expected none"):
+        maam_ops.compare(maam_ops.FusedReduce(3, 4), tensor(2, 3, 4, 4), training=True)
