@@ -94,7 +94,10 @@ class FusedAgentAggregate(FusedCell):
 
     @classmethod
     def from_parameter(cls, parameter: Parameter, impl: str = "auto") -> FusedAgentAggregate:
-        """A Cell that mixes by an existing Parameter, kept as it is: object, name, shape and value."""
+        """A Cell that mixes by an existing Parameter, kept as it is: object, shape and value.
+
+        Its name stays too, until the result becomes an attribute: see ``maam_ops.names_kept``.
+        """
         cell = cls(parameter.size, impl=impl)
         cell.adopt("alpha", parameter)
         return cell

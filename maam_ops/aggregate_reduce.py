@@ -138,7 +138,11 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
         bn: nn.BatchNorm2d,
         impl: str = "auto",
     ) -> FusedAggregateReduce:
-        """The fused form of ``ReLU(bn(conv(aggregate(branches))))``; the Parameter objects and names are kept."""
+        """The fused form of ``ReLU(bn(conv(aggregate(branches))))``.
+
+        The Parameter objects are kept; their names too, until the result becomes an attribute: see
+        ``maam_ops.names_kept``.
+        """
         parameter = alpha.alpha if isinstance(alpha, aggregate.FusedAgentAggregate) else alpha
         cell = cls(parameter.size, 1, 1, impl=impl)
         cell._adopt_alpha(parameter)

@@ -114,7 +114,8 @@ def conv_block(
 class FusedConvBlock(FusedCell):
     """``ReLU(bn(conv(x)))`` as one operator, in evaluation and in training, with what follows it.
 
-    The Parameters stay those of the Cells, names included. Float64 data runs layer by layer.
+    The Parameters stay those of the Cells; their names too, until this Cell becomes an attribute: see
+    ``maam_ops.names_kept``. Float64 data runs layer by layer.
 
     Args:
         conv: an ``nn.Conv2d`` of size 3x3 with stride 1, without bias, that keeps the size.

@@ -84,7 +84,10 @@ class FusedDense(FusedCell):
 
     @classmethod
     def from_cell(cls, layer: nn.Dense, *, relu: bool = False, impl: str = "auto") -> FusedDense:
-        """The fused form of ``layer(x)``, or of ``relu(layer(x))``; the Parameter objects and names are kept.
+        """The fused form of ``layer(x)``, or of ``relu(layer(x))``.
+
+        The Parameter objects are kept; their names too, until the result becomes an attribute: see
+        ``maam_ops.names_kept``.
 
         Raises:
             ValueError: the layer has an activation other than ReLU.

@@ -185,7 +185,8 @@ class FusedMAAM(FusedCell):
     ) -> FusedMAAM:
         """The fused form of ``ReLU(bn(conv(mix([branch(x) for branch in branches]))))``.
 
-        The Cells of the branches and all Parameter objects are kept, names included.
+        The Cells of the branches and all Parameter objects are kept. So are their names, unless several have the same,
+        until the result becomes an attribute: see ``maam_ops.names_kept``.
 
         Args:
             branches: N Cells. To become one operator each must be an ``nn.SequentialCell`` of exactly ``nn.Conv2d``,
@@ -207,6 +208,7 @@ class FusedMAAM(FusedCell):
         cell._compose(nn.CellList(list(branches), auto_prefix=False), mix, impl)
         for parameter, name in names:
             parameter.name = name
+        cell.tell_names_apart()
         cell.set_train(bn.training)
         return cell
 

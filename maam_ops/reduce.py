@@ -125,7 +125,7 @@ class BatchNormReduce(FusedCell):
     """The parameters of a 1x1 convolution and a batch normalisation, shared by the Cells that fuse them."""
 
     def _adopt_reduce(self, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
-        """Take over the Parameter objects of the two Cells, names included."""
+        """Take over the Parameter objects of the two Cells."""
         owner = type(self).__name__
         _check_conv(owner, conv)
         _check_bn(owner, bn, conv.out_channels)
@@ -172,7 +172,11 @@ class FusedReduce(BatchNormReduce):
 
     @classmethod
     def from_cells(cls, conv: nn.Conv2d, bn: nn.BatchNorm2d, impl: str = "auto") -> FusedReduce:
-        """The fused form of ``ReLU(bn(conv(g)))``: the Parameter objects are kept, so checkpoints stay valid."""
+        """The fused form of ``ReLU(bn(conv(g)))``.
+
+        The Parameter objects are kept; their names too, until the result becomes an attribute: see
+        ``maam_ops.names_kept``.
+        """
         cell = cls(1, 1, impl=impl)
         cell._adopt_reduce(conv, bn)
         cell.set_train(bn.training)
