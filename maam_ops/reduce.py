@@ -127,8 +127,8 @@ class BatchNormReduce(FusedCell):
     def _adopt_reduce(self, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
         """Take over the Parameter objects of the two Cells."""
         owner = type(self).__name__
-        _check_conv(owner, conv)
-        _check_bn(owner, bn, conv.out_channels)
+        check_conv(owner, conv)
+        check_bn(owner, bn, conv.out_channels)
         for attribute, parameter in (
             ("weight", conv.weight),
             ("moving_mean", bn.moving_mean),
@@ -206,7 +206,7 @@ class FusedReduce(BatchNormReduce):
         )
 
 
-def _check_conv(owner: str, conv: nn.Conv2d) -> None:
+def check_conv(owner: str, conv: nn.Conv2d) -> None:
     """Raise ValueError unless the convolution is the 1x1 one the operator computes."""
     for what, got, expected in (
         ("kernel_size", tuple(conv.kernel_size), (1, 1)),
@@ -219,7 +219,7 @@ def _check_conv(owner: str, conv: nn.Conv2d) -> None:
             raise ValueError(f"maam_ops.{owner}: conv: got {what} {got}, expected {expected}")
 
 
-def _check_bn(owner: str, bn: nn.BatchNorm2d, channels: int) -> None:
+def check_bn(owner: str, bn: nn.BatchNorm2d, channels: int) -> None:
     """Raise ValueError unless the normalisation is the plain one over the convolution's channels."""
     if bn.num_features != channels:
         raise ValueError(f"maam_ops.{owner}: bn: got {bn.num_features} features, expected {channels} as conv gives")
