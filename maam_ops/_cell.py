@@ -15,6 +15,25 @@ from maam_ops import _select
 _PRECISION_FLAGS = ("fp16", "fp32", "bf16")
 
 
+def require_exactly(owner: str, argument: str, cell: Any, kind: type[nn.Cell]) -> None:
+    """Raise TypeError unless a Cell is of this very class: an operator would lose what a subclass does besides."""
+    if type(cell) is not kind:
+        raise TypeError(
+            f"maam_ops.{owner}: {argument}: got a {type(cell).__name__}, expected nn.{kind.__name__} itself; leave a "
+            "subclass, which may compute something else, unfused"
+        )
+
+
+def parameter_of(owner: str, alpha: Any, holder: type[nn.Cell]) -> Parameter:
+    """The Parameter given for alpha, or the one of the Cell given that holds it; TypeError where it is neither."""
+    parameter = alpha.alpha if type(alpha) is holder else alpha
+    if not isinstance(parameter, Parameter):
+        raise TypeError(
+            f"maam_ops.{owner}: alpha: got a {type(alpha).__name__}, expected a Parameter or a {holder.__name__}"
+        )
+    return parameter
+
+
 @contextmanager
 def names_kept(cell: nn.Cell) -> Iterator[None]:
     """Keep the names of a Cell's Parameters while Cells that share some of them become its attributes.

@@ -14,7 +14,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
-from maam_ops._cell import FusedCell
+from maam_ops._cell import FusedCell, require_exactly
 from maam_ops._check import check_dense, is_single
 
 OP = "dense"
@@ -90,8 +90,10 @@ class FusedDense(FusedCell):
         ``maam_ops.names_kept``.
 
         Raises:
+            TypeError: the layer is no ``nn.Dense``, or of a subclass.
             ValueError: the layer has an activation other than ReLU.
         """
+        require_exactly("FusedDense", "layer", layer, nn.Dense)
         if layer.activation is not None and type(layer.activation) is not nn.ReLU:
             raise ValueError(
                 f"maam_ops.FusedDense: layer: got activation {type(layer.activation).__name__}, expected ReLU or none"

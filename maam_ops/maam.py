@@ -195,7 +195,13 @@ class FusedMAAM(FusedCell):
             alpha: their learned weights, or the Cell that holds them.
             conv, bn: the 1x1 convolution without bias and its normalisation.
             impl: as for the class; "native" raises RuntimeError where the operator does not cover the branches.
+
+        Raises:
+            TypeError, ValueError: as ``FusedAggregateReduce.from_cells``; branches that are no Cells, too many or few.
         """
+        for i, branch in enumerate(branches):
+            if not isinstance(branch, nn.Cell):
+                raise TypeError(f"maam_ops.FusedMAAM: branches: got a {type(branch).__name__} at {i}, expected a Cell")
         cell = cls(1, 1, 1, num_agents=MIN_BRANCHES, impl=impl)
         names = [(parameter, parameter.name) for branch in branches for parameter in branch.get_parameters()]
         mix = aggregate_reduce.FusedAggregateReduce.from_cells(alpha, conv, bn, impl=impl)

@@ -19,6 +19,7 @@ from mindspore import Parameter, Tensor, nn
 
 from maam_ops import _branch, _int8
 from maam_ops._calibrate import Layer, Net, Seen
+from maam_ops._cell import parameter_of
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES
 from maam_ops.aggregate import FusedAgentAggregate
 from maam_ops.dense import FusedDense
@@ -97,11 +98,7 @@ def quantize(
     """
     if rule not in (*RULES, BEST):
         raise ValueError(f"maam_ops.quantize: rule: got {rule!r}, expected one of {', '.join((BEST, *RULES))}")
-    weights = alpha if isinstance(alpha, Parameter) else getattr(alpha, "alpha", None)
-    if not isinstance(weights, Parameter):
-        raise TypeError(
-            f"maam_ops.quantize: alpha: got {type(alpha).__name__}, expected a Parameter or a FusedAgentAggregate"
-        )
+    weights = parameter_of("quantize", alpha, FusedAgentAggregate)
     net = _read(branches, weights, conv, bn, classifier)
     data = np.asarray(images.float().asnumpy() if isinstance(images, Tensor) else images, np.float32)
     inputs = net.branches[0][0].weight.shape[1]

@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
-from maam_ops._cell import FusedCell
+from maam_ops._cell import FusedCell, require_exactly
 from maam_ops._check import check_reduce
 from maam_ops.ascend import reduce_akg
 
@@ -176,6 +176,10 @@ class FusedReduce(BatchNormReduce):
 
         The Parameter objects are kept; their names too, until the result becomes an attribute: see
         ``maam_ops.names_kept``.
+
+        Raises:
+            TypeError: the Cells are others, or of a subclass.
+            ValueError: the convolution or the normalisation is not that of the operator.
         """
         cell = cls(1, 1, impl=impl)
         cell._adopt_reduce(conv, bn)
@@ -207,7 +211,8 @@ class FusedReduce(BatchNormReduce):
 
 
 def check_conv(owner: str, conv: nn.Conv2d) -> None:
-    """Raise ValueError unless the convolution is the 1x1 one the operator computes."""
+    """Raise TypeError or ValueError unless the convolution is the 1x1 one the operator computes."""
+    require_exactly(owner, "conv", conv, nn.Conv2d)
     for what, got, expected in (
         ("kernel_size", tuple(conv.kernel_size), (1, 1)),
         ("stride", tuple(conv.stride), (1, 1)),
@@ -220,7 +225,8 @@ def check_conv(owner: str, conv: nn.Conv2d) -> None:
 
 
 def check_bn(owner: str, bn: nn.BatchNorm2d, channels: int) -> None:
-    """Raise ValueError unless the normalisation is the plain one over the convolution's channels."""
+    """Raise TypeError or ValueError unless the normalisation is the plain one over the convolution's channels."""
+    require_exactly(owner, "bn", bn, nn.BatchNorm2d)
     if bn.num_features != channels:
         raise ValueError(f"maam_ops.{owner}: bn: got {bn.num_features} features, expected {channels} as conv gives")
     if bn.use_batch_statistics is not None:

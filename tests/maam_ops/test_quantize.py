@@ -227,7 +227,7 @@ class TestErrors:
 
     def test_what_is_no_alpha(self, pynative):
         net = Net()
-        with pytest.raises(TypeError, match="alpha: got NoneType, expected a Parameter or a FusedAgentAggregate"):
+        with pytest.raises(TypeError, match="alpha: got a NoneType, expected a Parameter or a FusedAgentAggregate"):
             maam_ops.quantize(net.branches, None, net.conv, net.bn, net.layers, images(4))
 
     def test_count_of_branches(self, pynative):
