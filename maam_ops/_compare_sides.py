@@ -13,6 +13,7 @@ from mindspore import Tensor, nn, ops
 
 from maam_ops import _select
 from maam_ops._rounding import EPSILON, as_double
+from maam_ops.explain import operator_name
 
 # A convolution and its normalisation, as the operators of whole branches take them.
 _LAYER = ("weight", "gamma", "beta", "moving_mean", "moving_variance")
@@ -23,10 +24,7 @@ class FunctionSide:
     """A function of ``maam_ops.functional`` with its keywords bound."""
 
     def __init__(self, function: Callable[..., Any], keywords: dict[str, Any]) -> None:
-        self.name = function.__name__
-        if self.name not in _select.operators():
-            known = ", ".join(_select.operators())
-            raise ValueError(f"maam_ops.compare: got {self.name!r}, expected a Cell or one of {known}")
+        self.name = operator_name("compare", function)
         self._function, self._keywords = function, keywords
 
     def resolve(self, impl: str) -> str:

@@ -15,6 +15,7 @@ from mindspore import Parameter, Tensor, ops
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches
+from maam_ops._tensors import require_tensor
 from maam_ops.ascend import aggregate_aclnn, aggregate_akg
 
 OP = "agent_aggregate"
@@ -57,6 +58,9 @@ def agent_aggregate(alpha: Tensor, *branches: Tensor, impl: str = "auto") -> Ten
         RuntimeError: the implementation asked for is not available here.
     """
     branches = flat_branches(branches)
+    require_tensor(OP, "alpha", alpha)
+    for i in range(len(branches)):
+        require_tensor(OP, f"branch {i}", branches[i])
     check_branches(OP, alpha.shape, _shapes(branches), _dtypes(branches))
     chosen = _select.chosen(OP, impl, branches[0].shape, None)
     if chosen == "native":

@@ -107,7 +107,7 @@ def compare(
         Report: one row for each output, gradient and changed parameter.
 
     Raises:
-        TypeError: keywords beside a Cell.
+        TypeError: neither a function nor a Cell, or keywords beside a Cell.
         ValueError: a function or a Cell without a fused operator, or an unknown ``impl``.
     """
     if keywords and isinstance(op_or_cell, nn.Cell):

@@ -18,6 +18,7 @@ from mindspore.ops.primitive import constexpr
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell
 from maam_ops._check import check_cross_entropy
+from maam_ops._tensors import require_tensor
 
 OP = "cross_entropy"
 _SYMBOLS = ("CrossEntropy",)
@@ -85,6 +86,8 @@ def cross_entropy(
             (``ops.cross_entropy`` counts negative ones from the end or says infinity, depending on form and mode); the
             implementation asked for is not available here.
     """
+    require_tensor(OP, "logits", logits)
+    require_tensor(OP, "labels", labels)
     label_smoothing, ignore_index = _options(OP, label_smoothing, ignore_index)
     check_cross_entropy(OP, logits.shape, logits.dtype, labels.shape, labels.dtype, label_smoothing)
     if _select.chosen(OP, impl, logits.shape, None) == "native":

@@ -16,6 +16,7 @@ from mindspore.ops.primitive import constexpr
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell, require_exactly
 from maam_ops._check import check_dense, is_single
+from maam_ops._tensors import require_tensor
 
 OP = "dense"
 _SYMBOLS = ("DenseForward", "DenseInputGradient", "DenseParameterGradients")
@@ -50,9 +51,13 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool =
 
     Raises:
         ValueError: shapes that do not fit, or an unknown ``impl``.
-        TypeError: dtype of x.
+        TypeError: dtype of x, or operands that are no Tensors.
         RuntimeError: the implementation asked for is not available here.
     """
+    require_tensor(OP, "x", x)
+    require_tensor(OP, "weight", weight)
+    if bias is not None:
+        require_tensor(OP, "bias", bias)
     check_dense(OP, x.shape, x.dtype, weight.shape, () if bias is None else bias.shape)
     if _select.chosen(OP, impl, x.shape, None) == "native":
         return _run_native(x, weight, bias, relu)

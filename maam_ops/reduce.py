@@ -14,6 +14,7 @@ from mindspore.ops.primitive import constexpr
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell, require_exactly
 from maam_ops._check import check_reduce
+from maam_ops._tensors import require_tensor
 from maam_ops.ascend import reduce_akg
 
 OP = "reduce"
@@ -99,6 +100,7 @@ def reduce(
         TypeError: dtype of g.
         RuntimeError: the implementation asked for is not available here.
     """
+    require_tensor(OP, "g", g)
     check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
     chosen = _select.chosen(OP, impl, g.shape, training)
     if chosen == "native":

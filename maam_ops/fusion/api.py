@@ -72,7 +72,7 @@ def fuse(
         FuseReport: swaps, refusals with reasons, kernels before and after, largest error. ``print`` it.
 
     Raises:
-        TypeError: ``net`` is not a Cell, or ``probe`` has no Tensor in it.
+        TypeError: ``net`` is not a Cell, ``rules`` are none, or ``probe`` has no Tensor in it.
         ValueError: a rule names no Cell of the net, or an unknown pattern; unknown ``impl``.
         RuntimeError: the implementation asked for is not available; the net does not run on the probe given.
     """
@@ -101,8 +101,12 @@ def fuse(
 def _rules_by_pattern(rules: Mapping[str, str] | Iterable[Rule] | None, paths: list[str]) -> dict[str, frozenset[str]]:
     if isinstance(rules, Mapping):
         rules = [Rule(path, pattern) for path, pattern in rules.items()]
+    if isinstance(rules, str) or not isinstance(rules or (), Iterable):
+        raise TypeError(f"maam_ops.fuse: rules: got {rules!r}, expected patterns by path, or Rules")
     named: dict[str, set[str]] = {pattern: set() for pattern in _PATTERNS}
     for rule in rules or ():
+        if not isinstance(rule, Rule):
+            raise TypeError(f"maam_ops.fuse: rules: got {rule!r}, expected a Rule such as Rule('maam.fusion', 'keep')")
         if rule.pattern not in named:
             expected = ", ".join(_PATTERNS)
             raise ValueError(
