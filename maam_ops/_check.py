@@ -12,9 +12,10 @@ from numbers import Integral, Real
 from typing import Any
 
 import mindspore as ms
-from mindspore import Tensor
 from mindspore.ops.functional import is_sequence_shape_unknown
 from mindspore.ops.primitive import constexpr
+
+from maam_ops._tensors import require_tensor
 
 MIN_BRANCHES = 2
 MAX_BRANCHES = 8
@@ -42,15 +43,9 @@ def _refuse_unknown_rank(op: str, argument: str) -> bool:
     )
 
 
-@constexpr
-def _refuse_other(op: str, argument: str, value: Any) -> bool:
-    raise TypeError(f"maam_ops.{op}: {argument}: got {type(value).__name__}, expected a Tensor")
-
-
 def shape_of(op, argument, tensor):
     """Its shape, in which extents may be unknown; for calls in a graph too."""
-    if not isinstance(tensor, Tensor):
-        _refuse_other(op, argument, tensor)
+    require_tensor(op, argument, tensor)
     # No kernel can be asked for shapes without a rank. In PYNATIVE mode there is always one, and asking takes 70 us.
     if _in_graph_mode() and is_sequence_shape_unknown(tensor.shape):
         _refuse_unknown_rank(op, argument)

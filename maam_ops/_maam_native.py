@@ -49,6 +49,8 @@ def agent_of(x, operands, eps, training=False, momentum=0.9):
     """One branch by its definition, and in training its new running statistics."""
     column = (1, -1, 1, 1)
     weight, gamma, beta, mean, variance = [tensor.astype(ms.float32) for tensor in operands]
+    # Buffers, old and new: as in the kernels, no gradient passes through them.
+    mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
     z = ops.conv2d(x, weight, pad_mode="same")
     statistics = ()
     if training:
@@ -58,8 +60,8 @@ def agent_of(x, operands, eps, training=False, momentum=0.9):
         variance = ops.square(z - mean.reshape(column)).mean((0, 2, 3))
         unbiased = variance * (elements / (elements - 1))
         statistics = (
-            momentum * old_mean + (1 - momentum) * mean,
-            momentum * old_variance + (1 - momentum) * unbiased,
+            ops.stop_gradient(momentum * old_mean + (1 - momentum) * mean),
+            ops.stop_gradient(momentum * old_variance + (1 - momentum) * unbiased),
         )
     scale = gamma * ops.rsqrt(variance + eps)
     y = (z - mean.reshape(column)) * scale.reshape(column) + beta.reshape(column)

@@ -94,7 +94,10 @@ class FusedAgentAggregate(FusedCell):
 
     @classmethod
     def from_parameter(cls, parameter: Parameter, impl: str = "auto") -> FusedAgentAggregate:
-        """A Cell that mixes by an existing Parameter, kept as it is: object, name, shape and value."""
+        """A Cell that mixes by an existing Parameter, kept as it is: object, shape and value.
+
+        Its name stays too, until the result becomes an attribute: see ``maam_ops.names_kept``.
+        """
         cell = cls(parameter.size, impl=impl)
         cell.adopt("alpha", parameter)
         return cell
@@ -118,7 +121,7 @@ def flat_branches(branches):
 
 def check_mix(op, alpha, branches):
     """Raise unless alpha and the branches are Tensors that fit each other."""
-    shapes = [shape_of(op, "branches", branch) for branch in branches]
+    shapes = [shape_of(op, f"branch {i}", branches[i]) for i in range(len(branches))]
     check_branches(op, shape_of(op, "alpha", alpha), shapes, [branch.dtype for branch in branches])
 
 

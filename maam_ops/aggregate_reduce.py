@@ -11,6 +11,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from maam_ops import _native, _select, aggregate, reduce
+from maam_ops._cell import parameter_of
 from maam_ops._check import (
     MAX_BRANCHES,
     MIN_BRANCHES,
@@ -150,8 +151,15 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
         bn: nn.BatchNorm2d,
         impl: str = "auto",
     ) -> FusedAggregateReduce:
-        """The fused form of ``ReLU(bn(conv(aggregate(branches))))``; the Parameter objects and names are kept."""
-        parameter = alpha.alpha if isinstance(alpha, aggregate.FusedAgentAggregate) else alpha
+        """The fused form of ``ReLU(bn(conv(aggregate(branches))))``.
+
+        The Parameter objects are kept; their names too, until the result becomes an attribute: see
+        ``maam_ops.names_kept``.
+
+        Raises:
+            TypeError, ValueError: as ``FusedReduce.from_cells``, and for what is no alpha.
+        """
+        parameter = parameter_of("FusedAggregateReduce", alpha, aggregate.FusedAgentAggregate)
         cell = cls(parameter.size, 1, 1, impl=impl)
         cell._adopt_alpha(parameter)
         cell._adopt_reduce(conv, bn)

@@ -48,6 +48,8 @@ def reference(
     momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
     z = ops.conv2d(x.astype(ms.float32), weight.astype(ms.float32), pad_mode="same")
     gamma, beta, mean, variance = [t.astype(ms.float32) for t in (gamma, beta, moving_mean, moving_variance)]
+    # Buffers, old and new: as in the kernels, no gradient passes through them.
+    mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
     old_mean, old_variance = mean, variance
     if training:
         mean = z.mean((0, 2, 3))
@@ -63,7 +65,8 @@ def reference(
         return a
     elements = z.shape[0] * z.shape[2] * z.shape[3]
     new_mean = momentum * old_mean + (1 - momentum) * mean
-    return a, new_mean, momentum * old_variance + (1 - momentum) * variance * (elements / (elements - 1))
+    new_variance = momentum * old_variance + (1 - momentum) * variance * (elements / (elements - 1))
+    return a, ops.stop_gradient(new_mean), ops.stop_gradient(new_variance)
 
 
 def conv_block(
@@ -88,7 +91,7 @@ def conv_block(
     Args:
         x: (B, Cin, H, W); float32, float16 or bfloat16 (computed in float32).
         weight: (C, Cin, 3, 3); stride 1, zero padding that keeps the size, no bias.
-        gamma, beta, moving_mean, moving_variance: (C,).
+        gamma, beta, moving_mean, moving_variance: (C,). The running statistics, given or returned, take no gradient.
         residual: (B, C, H, W), added behind the ReLU; not together with ``pool``.
         pool: a 2x2 max-pool ends the block; H and W at least 2.
         training: normalise by the batch.
@@ -118,7 +121,7 @@ class FusedConvBlock(FusedCell):
     """``ReLU(bn(conv(x)))`` as one operator, in evaluation and in training, with what follows it.
 
     By which statistics it normalises is bn's to say: ``bn.set_train(False)`` freezes it. The Parameters stay those of
-    the Cells, names included.
+    the Cells; their names too, until this Cell becomes an attribute: see ``maam_ops.names_kept``.
 
     Args:
         conv: an ``nn.Conv2d`` of size 3x3 with stride 1, without bias, that keeps the size.

@@ -191,7 +191,8 @@ class FusedMAAM(FusedCell):
     ) -> FusedMAAM:
         """The fused form of ``ReLU(bn(conv(mix([branch(x) for branch in branches]))))``.
 
-        The Cells of the branches and all Parameter objects are kept, names included.
+        The Cells of the branches and all Parameter objects are kept. So are their names, unless several have the same,
+        until the result becomes an attribute: see ``maam_ops.names_kept``.
 
         Args:
             branches: N Cells. To become one operator each must be an ``nn.SequentialCell`` of exactly ``nn.Conv2d``,
@@ -200,7 +201,13 @@ class FusedMAAM(FusedCell):
             alpha: their learned weights, or the Cell that holds them.
             conv, bn: the 1x1 convolution without bias and its normalisation.
             impl: as for the class; "native" raises RuntimeError where the operator does not cover the branches.
+
+        Raises:
+            TypeError, ValueError: as ``FusedAggregateReduce.from_cells``; branches that are no Cells, too many or few.
         """
+        for i, branch in enumerate(branches):
+            if not isinstance(branch, nn.Cell):
+                raise TypeError(f"maam_ops.FusedMAAM: branches: got a {type(branch).__name__} at {i}, expected a Cell")
         cell = cls(1, 1, 1, num_agents=MIN_BRANCHES, impl=impl)
         names = [(parameter, parameter.name) for branch in branches for parameter in branch.get_parameters()]
         mix = aggregate_reduce.FusedAggregateReduce.from_cells(alpha, conv, bn, impl=impl)
@@ -213,6 +220,7 @@ class FusedMAAM(FusedCell):
         cell._compose(nn.CellList(list(branches), auto_prefix=False), mix, impl)
         for parameter, name in names:
             parameter.name = name
+        cell.tell_names_apart()
         cell.begin(bn.training)
         return cell
 

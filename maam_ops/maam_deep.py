@@ -131,6 +131,8 @@ def _layer(x, operands, eps):
     """ReLU(BatchNorm(conv(x))) by its definition."""
     column = (1, -1, 1, 1)
     weight, gamma, beta, mean, variance = [tensor.astype(ms.float32) for tensor in operands]
+    # Buffers: as in the kernel, no gradient passes through them.
+    mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
     z = ops.conv2d(x, weight, pad_mode="same")
     scale = gamma * ops.rsqrt(variance + eps)
     return ops.relu((z - mean.reshape(column)) * scale.reshape(column) + beta.reshape(column))

@@ -105,7 +105,10 @@ def maam_mix(
 
 
 class FusedMix(FusedCell):
-    """Branches and their weighted sum as one operator, in evaluation and in training; all parameters stay as they are.
+    """Branches and their weighted sum as one operator, in evaluation and in training.
+
+    All Parameter objects are kept. So are their names, unless several have the same, until the Cell becomes an
+    attribute: see ``maam_ops.names_kept``.
 
     Branches that the operator does not cover, or of which some are frozen (``bn.set_train(False)``), run as they are,
     and are then summed up; ``maam_ops.explain`` says so and why.
@@ -144,6 +147,7 @@ class FusedMix(FusedCell):
             self.alpha = Tensor([0.0] * count, ms.float32)  # no Parameter: nothing is learned, nothing is stored
         else:
             self.adopt("alpha", alpha)
+        self.tell_names_apart()
         reason = _why_not_fused(branches)
         self._fusible, self._trains = reason is None, False
         if self._fusible:

@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
-from maam_ops._cell import FusedCell
+from maam_ops._cell import FusedCell, require_exactly
 from maam_ops._check import check_reduce, each, shape_of, shapes_of
 from maam_ops.ascend import reduce_akg
 
@@ -47,6 +47,8 @@ def reference(
 def _compose(normalise, g, weight, gamma, beta, moving_mean, moving_variance, *, training, momentum, eps):
     """The operator from MindSpore ops, around an implementation of its elementwise end."""
     wide = ms.float64 if g.dtype == ms.float64 else ms.float32
+    # Buffers, old and new: as in the kernels, no gradient passes through them.
+    moving_mean, moving_variance = ops.stop_gradient(moving_mean), ops.stop_gradient(moving_variance)
     z = _conv1x1(g.astype(wide), weight.astype(wide))
     if not training:
         mean, variance = moving_mean.astype(wide), moving_variance.astype(wide)
@@ -60,6 +62,7 @@ def _compose(normalise, g, weight, gamma, beta, moving_mean, moving_variance, *,
     unbiased = variance * _scalar(count / (count - 1), wide)
     new_mean = old * moving_mean.astype(wide) + new * mean
     new_variance = old * moving_variance.astype(wide) + new * unbiased
+    new_mean, new_variance = ops.stop_gradient(new_mean), ops.stop_gradient(new_variance)
     return f, new_mean.astype(moving_mean.dtype), new_variance.astype(moving_variance.dtype)
 
 
@@ -82,6 +85,7 @@ def reduce(
         g: (B, C, H, W), one of float32, float16, bfloat16, float64.
         weight: (O, C, 1, 1) or (O, C).
         gamma, beta, moving_mean, moving_variance: (O,); float32, or float64 for float64 data (anything else is cast).
+            The running statistics, given or returned, take no gradient.
         training: normalise by the statistics of this batch, and update the running ones.
         momentum: weight of the old running statistics, as the argument of ``nn.BatchNorm2d``.
         eps: added to the variance.
@@ -130,10 +134,10 @@ class BatchNormReduce(FusedCell):
     use_batch_statistics = None  # as of nn.BatchNorm2d: the training flag decides
 
     def _adopt_reduce(self, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
-        """Take over the Parameter objects of the two Cells, names included."""
+        """Take over the Parameter objects of the two Cells."""
         owner = type(self).__name__
-        _check_conv(owner, conv)
-        _check_bn(owner, bn, conv.out_channels)
+        check_conv(owner, conv)
+        check_bn(owner, bn, conv.out_channels)
         for attribute, parameter in (
             ("weight", conv.weight),
             ("moving_mean", bn.moving_mean),
@@ -179,7 +183,15 @@ class FusedReduce(BatchNormReduce):
 
     @classmethod
     def from_cells(cls, conv: nn.Conv2d, bn: nn.BatchNorm2d, impl: str = "auto") -> FusedReduce:
-        """The fused form of ``ReLU(bn(conv(g)))``: the Parameter objects are kept, so checkpoints stay valid."""
+        """The fused form of ``ReLU(bn(conv(g)))``.
+
+        The Parameter objects are kept; their names too, until the result becomes an attribute: see
+        ``maam_ops.names_kept``.
+
+        Raises:
+            TypeError: the Cells are others, or of a subclass.
+            ValueError: the convolution or the normalisation is not that of the operator.
+        """
         cell = cls(1, 1, impl=impl)
         cell._adopt_reduce(conv, bn)
         cell.set_train(bn.training)
@@ -210,8 +222,9 @@ class FusedReduce(BatchNormReduce):
         )
 
 
-def _check_conv(owner: str, conv: nn.Conv2d) -> None:
-    """Raise ValueError unless the convolution is the 1x1 one the operator computes."""
+def check_conv(owner: str, conv: nn.Conv2d) -> None:
+    """Raise TypeError or ValueError unless the convolution is the 1x1 one the operator computes."""
+    require_exactly(owner, "conv", conv, nn.Conv2d)
     for what, got, expected in (
         ("kernel_size", tuple(conv.kernel_size), (1, 1)),
         ("stride", tuple(conv.stride), (1, 1)),
@@ -223,8 +236,9 @@ def _check_conv(owner: str, conv: nn.Conv2d) -> None:
             raise ValueError(f"maam_ops.{owner}: conv: got {what} {got}, expected {expected}")
 
 
-def _check_bn(owner: str, bn: nn.BatchNorm2d, channels: int) -> None:
-    """Raise ValueError unless the normalisation is the plain one over the convolution's channels."""
+def check_bn(owner: str, bn: nn.BatchNorm2d, channels: int) -> None:
+    """Raise TypeError or ValueError unless the normalisation is the plain one over the convolution's channels."""
+    require_exactly(owner, "bn", bn, nn.BatchNorm2d)
     if bn.num_features != channels:
         raise ValueError(f"maam_ops.{owner}: bn: got {bn.num_features} features, expected {channels} as conv gives")
     if bn.use_batch_statistics is not None:

@@ -205,9 +205,9 @@ class TestErrors:
 
     def test_what_is_no_tensor(self, pynative):
         x = tensors((2, 2), 1)[0]
-        with pytest.raises(TypeError, match="agent_aggregate: alpha: got NoneType, expected a Tensor"):
+        with pytest.raises(TypeError, match=r"agent_aggregate: alpha: got a NoneType, expected a mindspore\.Tensor"):
             agent_aggregate(None, x, x)
-        with pytest.raises(TypeError, match="agent_aggregate: branches: got NoneType, expected a Tensor"):
+        with pytest.raises(TypeError, match=r"agent_aggregate: branch 1: got a NoneType, expected a mindspore\.Tensor"):
             agent_aggregate(Tensor([1.0, 2.0]), x, None)
 
 

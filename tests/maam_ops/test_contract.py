@@ -8,8 +8,8 @@ from mindspore import Tensor, nn
 import maam_ops
 from maam_ops import functional
 
-from .test_maam import IMPLS, Net, assert_near, branch, images, randomised
-from .test_maam_deep import branch as deep
+from .cells import IMPLS, Net, assert_near, branch, images, randomised
+from .cells import deep_branch as deep
 
 CELLS = {
     "conv_block": lambda impl: maam_ops.FusedConvBlock(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), impl=impl),

@@ -8,8 +8,8 @@ from mindspore import nn
 import maam_ops
 from maam_ops.explain import kernels_run
 
-from .test_maam import Net, assert_near, branch, images, names, randomised
-from .test_maam_deep import branch as deep
+from .cells import Net, assert_near, branch, images, names, randomised
+from .cells import deep_branch as deep
 
 
 class Mean(nn.Cell):

@@ -8,7 +8,7 @@ from mindspore import nn
 import maam_ops
 from maam_ops.explain import kernels_run
 
-from .test_maam import assert_near, branch, images, names, randomised
+from .cells import assert_near, branch, images, names, randomised
 
 
 def fused_features():
