@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from maam_ops import _native, _select, aggregate, reduce
+from maam_ops import _native, _norms, _select, aggregate, reduce
 from maam_ops._cell import parameter_of
 from maam_ops._check import (
     MAX_BRANCHES,
@@ -174,6 +174,7 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
         branches = aggregate.flat_branches(branches)
         check_branch_count("FusedAggregateReduce", len(branches), self.num_agents)
         shape = shape_of("FusedAggregateReduce", "branches", branches[0])
+        training = _norms.by_batch(self)
         result = aggregate_reduce(
             self.alpha,
             branches,
@@ -182,12 +183,12 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
             self.beta,
             self.moving_mean,
             self.moving_variance,
-            training=self.training,
+            training=training,
             momentum=self.momentum,
             eps=self.eps,
-            impl=_select.path(OP, self.impl, self.automatic, shape, self.training),
+            impl=_select.path(OP, self.impl, self.automatic, shape, training),
         )
-        if self.training:
+        if training:
             return self._keep_statistics(result[0], result[1], result[2])
         return result
 

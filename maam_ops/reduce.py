@@ -11,7 +11,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _native, _select
+from maam_ops import _native, _norms, _select
 from maam_ops._cell import FusedCell, require_exactly
 from maam_ops._check import check_reduce, each, shape_of, shapes_of
 from maam_ops.ascend import reduce_akg
@@ -198,7 +198,7 @@ class FusedReduce(BatchNormReduce):
         return cell
 
     def construct(self, g):
-        shape = shape_of("FusedReduce", "g", g)
+        shape, training = shape_of("FusedReduce", "g", g), _norms.by_batch(self)
         result = reduce(
             g,
             self.weight,
@@ -206,12 +206,12 @@ class FusedReduce(BatchNormReduce):
             self.beta,
             self.moving_mean,
             self.moving_variance,
-            training=self.training,
+            training=training,
             momentum=self.momentum,
             eps=self.eps,
-            impl=_select.path(OP, self.impl, self.automatic, shape, self.training),
+            impl=_select.path(OP, self.impl, self.automatic, shape, training),
         )
-        if self.training:
+        if training:
             return self._keep_statistics(result[0], result[1], result[2])
         return result
 
