@@ -147,3 +147,22 @@ def test_a_reduction_is_frozen_by_its_own_flag(pynative, make):
         freeze(cell)
         cell(*[x] * getattr(cell, "num_agents", 1))
         np.testing.assert_array_equal(cell.moving_mean.asnumpy(), 0)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_fuse_leaves_frozen_what_is(pynative, kernel):
+    """The layer walked last, whose place the operator takes, may train where the normalisation does not."""
+
+    class Row(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.bn, self.conv, self.relu = nn.BatchNorm2d(4), nn.Conv2d(3, 4, kernel), nn.ReLU()
+
+        def construct(self, x):
+            return self.relu(self.bn(self.conv(x)))
+
+    net, x = randomised(Row()).set_train(), images(2, 3, 8, 8)
+    frozen_by_flag(net.bn)
+    expected = net(x)
+    assert len(maam_ops.fuse(net, probe=x, impl="native").swaps) == 1
+    assert_near(net(x), expected)
