@@ -11,6 +11,7 @@ from maam_ops import runtime  # noqa: E402
 runtime.tune()
 
 from maam_ops import functional, graph, reference  # noqa: E402
+from maam_ops._cell import names_kept  # noqa: E402
 from maam_ops.adam import FusedAdam, FusedAdamWeightDecay  # noqa: E402
 from maam_ops.agent_block import FusedAgentBlock  # noqa: E402
 from maam_ops.aggregate import FusedAgentAggregate  # noqa: E402
@@ -50,6 +51,7 @@ __all__ = [
     "fuse",
     "graph",
     "info",
+    "names_kept",
     "quantize",
     "reference",
     "runtime",

@@ -34,6 +34,20 @@ def keeps_size(conv: nn.Conv2d) -> bool:
     return conv.pad_mode == "same" or set(padding) == {conv.kernel_size[0] // 2}
 
 
+def normalisations_of(branch: nn.Cell) -> tuple[nn.Cell, ...]:
+    """The normalisation behind each convolution."""
+    return tuple(branch)[1::3]
+
+
+def operands_of(block):
+    """Weight, gamma, beta and running statistics of each convolution of a branch, a tuple of its Cells."""
+    operands = ()
+    for k in range(len(block) // 3):
+        conv, bn = block[3 * k], block[3 * k + 1]
+        operands = (*operands, conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
+    return operands
+
+
 def why_not_conv(
     conv: nn.Conv2d, bn: nn.BatchNorm2d, channels: int, kernels: Sequence[int] = KERNEL_SIZES
 ) -> str | None:

@@ -7,13 +7,13 @@ from mindspore import Tensor, ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter, MaxPoolGrad
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _native
+from maam_ops import _native, _select
 from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, is_single
+from maam_ops._pool import pool
 
 SYMBOLS = ("MaamInference", "AggregateReduceInferenceBackward")
 _TRAINING_SYMBOLS = ("MaamTraining", "MaamBackward", "MaamInputGradient")
 MAX_TRAINING_TAPS = 147  # kMaxTrainingTaps of csrc/maam/training.h
-_POOL = ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
 
 
 def why_not_training(in_channels, kernel_sizes):
@@ -28,25 +28,29 @@ def why_not_training(in_channels, kernel_sizes):
 
 
 @constexpr
-def each(name, value, count):
-    """A constant of each branch's normalisation and of the last one."""
-    values = (value,) * (count + 1) if isinstance(value, (int, float)) else tuple(value)
-    if len(values) != count + 1:
-        raise ValueError(f"maam_ops.maam: {name}: got {len(values)} values, expected one, or {count + 1}")
-    return values
+def chosen(op, impl, shape, training, kernels):
+    """The implementation for one call of ``maam`` or ``maam_mix``; ``kernels``: the shapes of the branches' weights."""
+    choice = _select.choose(op, impl, shape, training)
+    reason = why_not_training(kernels[0][1], [kernel[2] for kernel in kernels]) if training else None
+    if choice.impl != "native" or reason is None:
+        return choice.impl
+    if _select.is_explicit(impl):
+        raise RuntimeError(f"maam_ops.{op}: impl=native: not available: {reason}. Use impl='reference'")
+    return "reference"
 
 
 @constexpr
-def _constants(count, eps, momentum=None):
+def constants_of(eps, momentum=()):
     """As the small float64 tensor in which they reach the kernels."""
-    values = list(each("eps", eps, count))
-    return Tensor(values if momentum is None else values + list(each("momentum", momentum, count)), ms.float64)
+    return Tensor([*eps, *momentum], ms.float64)
 
 
 def agent_of(x, operands, eps, training=False, momentum=0.9):
     """One branch by its definition, and in training its new running statistics."""
     column = (1, -1, 1, 1)
     weight, gamma, beta, mean, variance = [tensor.astype(ms.float32) for tensor in operands]
+    # Buffers, old and new: as in the kernels, no gradient passes through them.
+    mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
     z = ops.conv2d(x, weight, pad_mode="same")
     statistics = ()
     if training:
@@ -56,12 +60,12 @@ def agent_of(x, operands, eps, training=False, momentum=0.9):
         variance = ops.square(z - mean.reshape(column)).mean((0, 2, 3))
         unbiased = variance * (elements / (elements - 1))
         statistics = (
-            momentum * old_mean + (1 - momentum) * mean,
-            momentum * old_variance + (1 - momentum) * unbiased,
+            ops.stop_gradient(momentum * old_mean + (1 - momentum) * mean),
+            ops.stop_gradient(momentum * old_variance + (1 - momentum) * unbiased),
         )
     scale = gamma * ops.rsqrt(variance + eps)
     y = (z - mean.reshape(column)) * scale.reshape(column) + beta.reshape(column)
-    return _POOL(ops.relu(y)), statistics
+    return pool(ops.relu(y)), statistics
 
 
 # The CPU's kernels of inference read half images and half convolution weights themselves.
@@ -82,14 +86,14 @@ def run_native(x, alpha, branches, last, training, momentum, eps):
             operands.append(wide(tensor))
     count = len(branches)
     if training:
-        result = _TRAINING[count](wide(x), _constants(count, eps, momentum), wide(alpha), *operands)
+        result = _TRAINING[count](wide(x), constants_of(eps, momentum), wide(alpha), *operands)
         f = result[0]
         return (f if f.dtype == x.dtype else f.astype(x.dtype)), result[_SAVED:]
-    f = _INFERENCE[count](x if halves else wide(x), _constants(count, eps), wide(alpha), *operands)
+    f = _INFERENCE[count](x if halves else wide(x), constants_of(eps), wide(alpha), *operands)
     return f if f.dtype == x.dtype else f.astype(x.dtype)
 
 
-def _branch_gradients(x, operands, eps, agent, dagent):
+def branch_gradients(x, operands, eps, agent, dagent):
     """dX and the gradients of one branch's weight, gamma and beta; zeros for its statistics, which are buffers."""
     weight, gamma, beta, mean, variance = operands
     column = (1, -1, 1, 1)
@@ -121,7 +125,7 @@ def _inference_gradients(backward, x, eps, alpha, branches, last, df):
     dx = ops.zeros_like(x)
     gradients = ()
     for i in range(len(branches)):
-        by_x, by_operands = _branch_gradients(x, branches[i], values[i].astype(ms.float32), agents[i], tail[4 + i])
+        by_x, by_operands = branch_gradients(x, branches[i], values[i].astype(ms.float32), agents[i], tail[4 + i])
         dx = dx + by_x
         gradients = (*gradients, by_operands[0].astype(halves[i]), *by_operands[1:])
     none = ops.zeros_like(last[1])
@@ -149,25 +153,25 @@ def _training_gradients(backward, input_gradient, arguments, out, df):
     return result
 
 
-_PARAMETERS = ("weight", "gamma", "beta")
-_STATISTICS = ("mean", "variance")
+PARAMETERS = ("weight", "gamma", "beta")
+STATISTICS = ("mean", "variance")
 _RESULTS = ("f", "g", "z", "mean", "rstd", "moments", "pixel")
 _SAVED = len(_RESULTS)
 
 
-def _names(names, parts):
+def names_of(names, parts):
     return [f"{name}{part}" for part in parts for name in names]
 
 
 def _inference_op(count):
     parts = (*range(count), "_last")
-    groups = [_names(_PARAMETERS + _STATISTICS, [part]) for part in parts]
+    groups = [names_of(PARAMETERS + STATISTICS, [part]) for part in parts]
     arguments = ["x", "constants", "alpha", *(name for group in groups for name in group)]
     packed = ", ".join(f"({', '.join(group)})" for group in groups[:-1])
     agents = [f"a{k}" for k in range(count)]
     backward = _native.custom_op(
         "AggregateReduceInferenceBackward",
-        ["alpha", "constants", *_PARAMETERS, *_STATISTICS, "df", *agents],
+        ["alpha", "constants", *PARAMETERS, *STATISTICS, "df", *agents],
         ["dalpha", "dweight", "dgamma", "dbeta", *(f"d{name}" for name in agents)],
     )
     bprop = _native.bprop_of(
@@ -181,16 +185,16 @@ def _inference_op(count):
 
 def _training_op(count):
     parts = (*range(count), "_last")
-    parameters = _names(_PARAMETERS, parts)
+    parameters = names_of(PARAMETERS, parts)
     first = ["x", "constants", "alpha"]
     gradients = [f"d{name}" for name in ("alpha", *parameters)]
     backward = _native.custom_op("MaamBackward", [*first, *parameters, *_RESULTS[1:], "df"], [*gradients, "dg"])
     input_gradient = _native.custom_op(
         "MaamInputGradient",
-        [*first, *parameters, "moments", "pixel", "dg", *_names(("dgamma", "dbeta"), range(count))],
+        [*first, *parameters, "moments", "pixel", "dg", *names_of(("dgamma", "dbeta"), range(count))],
         ["dx"],
     )
-    arguments = [*first, *_names(_PARAMETERS + _STATISTICS, parts)]
+    arguments = [*first, *names_of(PARAMETERS + STATISTICS, parts)]
     bprop = _native.bprop_of(
         arguments,
         f"gradients(backward, input_gradient, ({', '.join(arguments)}), out, dout[0])",
@@ -199,7 +203,7 @@ def _training_op(count):
         input_gradient=input_gradient,
     )
     return _native.custom_op(
-        "MaamTraining", arguments, [*_RESULTS, *_names(("new_mean", "new_variance"), parts)], bprop
+        "MaamTraining", arguments, [*_RESULTS, *names_of(("new_mean", "new_variance"), parts)], bprop
     )
 
 

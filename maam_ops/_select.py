@@ -102,6 +102,11 @@ def is_explicit(impl: str) -> bool:
     return impl != AUTO or (os.environ.get(VARIABLE) or AUTO) != AUTO
 
 
+def _reasons(op: str) -> dict[str, str | None]:
+    """Why each implementation cannot run here, None where it can."""
+    return {candidate.name: candidate.why_not() for candidate in _IMPLEMENTATIONS[op]}
+
+
 def choose(op: str, impl: str = AUTO, shape: Sequence[int] | None = None, training: bool | None = None) -> Choice:
     """Decide which implementation of ``op`` runs on this machine now.
 
@@ -116,7 +121,7 @@ def choose(op: str, impl: str = AUTO, shape: Sequence[int] | None = None, traini
         RuntimeError: the implementation asked for by name cannot run here.
     """
     wanted, source = _requested(op, impl)
-    reasons = {candidate.name: candidate.why_not() for candidate in _IMPLEMENTATIONS[op]}
+    reasons = _reasons(op)
     if wanted != AUTO:
         if reasons[wanted] is not None:
             usable = ", ".join(name for name, reason in reasons.items() if reason is None)
@@ -125,6 +130,10 @@ def choose(op: str, impl: str = AUTO, shape: Sequence[int] | None = None, traini
             )
         others = {name: reason or "not asked for" for name, reason in reasons.items() if name != wanted}
         return Choice(op, wanted, f"asked for by {source}", others)
+    return _automatic(op, reasons, shape, training)
+
+
+def _automatic(op: str, reasons: dict[str, str | None], shape: Sequence[int] | None, training: bool | None) -> Choice:
     automatic = [candidate.name for candidate in _IMPLEMENTATIONS[op] if candidate.automatic]
     taken = next(name for name in automatic if reasons[name] is None)
     others = {}
@@ -151,5 +160,8 @@ def chosen(op, impl, shape, training):
 
 @constexpr
 def path(op, impl, automatic, shape, training):
-    """The implementation for one call of a Cell that has decided for ``impl`` by itself or, if not, was told."""
-    return choose(op, AUTO, shape, training).impl if automatic and impl == NATIVE else impl
+    """The implementation for one call of a Cell that has decided for ``impl`` by itself or, if not, was told.
+
+    What ``MAAM_OPS_IMPL`` said when it decided goes on counting.
+    """
+    return _automatic(op, _reasons(op), shape, training).impl if automatic and impl == NATIVE else impl

@@ -23,8 +23,10 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops import signature as sig
+from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
+from maam_ops._check import _same_shape
 
 OP = "adam"
 _SYMBOLS = ("AdamUpdate", "AdamWeightDecay")
@@ -54,6 +56,8 @@ class _FusedOptimizer:
                 [decay.asnumpy().item() if on else 0.0 for decay, on in zip(decays, self.decay_flags, strict=True)],
                 ms.float32,
             )
+            self._names = tuple(parameter.name for parameter in self._parameters)
+            self._shapes = tuple(tuple(parameter.shape) for parameter in self._parameters)
             self._prepare()
 
     def _not_covered(self) -> list[tuple[bool, str]]:
@@ -78,6 +82,8 @@ class _FusedOptimizer:
         """One step.
 
         Raises:
+            TypeError, ValueError: the kernel runs and gradients are missing, too many, or of other shapes than the
+                parameters.
             RuntimeError: in PYNATIVE mode, where a parameter shows part of another tensor, or one transposed: the
                 kernel would get a copy.
         """
@@ -128,6 +134,7 @@ class FusedAdam(_FusedOptimizer, nn.Adam):
     def construct(self, gradients):
         if self.impl == "reference":
             return super().construct(gradients)
+        _check_gradients(f"Fused{self._plain}", self._names, self._shapes, _shapes(gradients))
         return self._update(
             self._constants,
             self._decay,
@@ -173,6 +180,7 @@ class FusedAdamWeightDecay(_FusedOptimizer, nn.AdamWeightDecay):
     def construct(self, gradients):
         if self.impl == "reference":
             return super().construct(gradients)
+        _check_gradients(f"Fused{self._plain}", self._names, self._shapes, _shapes(gradients))
         return self._update(
             self._constants,
             self._decay,
@@ -187,6 +195,35 @@ class FusedAdamWeightDecay(_FusedOptimizer, nn.AdamWeightDecay):
 
 def _floats(*values: Tensor | float) -> Tensor:
     return Tensor([value.asnumpy().item() if isinstance(value, Tensor) else value for value in values], ms.float32)
+
+
+def _shapes(gradients):
+    """The shapes of a tuple of gradients; None where it is none, or for one that is missing."""
+    if not isinstance(gradients, (tuple, list)):
+        return None
+    shapes = ()
+    for gradient in gradients:
+        shapes += (None if gradient is None else gradient.shape,)
+    return shapes
+
+
+@constexpr
+def _check_gradients(op, names, shapes, got):
+    """Raise unless there is one gradient for each parameter, of its shape: the kernel goes by numbers of elements."""
+    if got is None:
+        raise TypeError(f"maam_ops.{op}: gradients: got no tuple, expected a tuple of {len(names)} Tensors")
+    if len(got) != len(names):
+        raise ValueError(
+            f"maam_ops.{op}: gradients: got {len(got)}, expected {len(names)}, one for each parameter in their order"
+        )
+    for name, expected, shape in zip(names, shapes, got, strict=True):
+        if shape is None:
+            raise TypeError(f"maam_ops.{op}: gradients: got None for {name}, expected a Tensor of shape {expected}")
+        if not _same_shape(tuple(shape), expected):
+            raise ValueError(
+                f"maam_ops.{op}: gradients: got shape {tuple(shape)} for {name}, expected {expected} as it has itself"
+            )
+    return True
 
 
 def _as_float(gradients):

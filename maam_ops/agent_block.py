@@ -10,19 +10,19 @@ quarter of the multiplications at about twice the rounding error; of what lies b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _native, _select
+from maam_ops import _branch, _native, _norms, _select
 from maam_ops._cell import FusedCell
-from maam_ops._check import check_agent_block
+from maam_ops._check import check_agent_block, each, shape_of, shapes_of
+from maam_ops._maam_native import wide
+from maam_ops._pool import is_empty, pool, pooled_nothing
 
 OP = "agent_block"
 _SYMBOLS = ("AgentBlockForward", "AgentBlockBackward", "AgentBlockInputGradient")
-_POOL = ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
 _COLUMN = (1, -1, 1, 1)
 
 
@@ -38,11 +38,11 @@ def reference(
 
     Computes in float32 and rounds A, as the kernels do.
     """
-    check_agent_block(OP, x.shape, x.dtype, first[0].shape, second[0].shape)
-    momentum, eps = _pair("momentum", momentum), _pair("eps", eps)
+    check_agent_block(OP, shape_of(OP, "x", x), x.dtype, shapes_of(first), shapes_of(second))
+    momentum, eps = each(OP, "momentum", momentum, 2), each(OP, "eps", eps, 2)
     a, mean1, variance1 = _layer(x.astype(ms.float32), first, momentum[0], eps[0])
     y, mean2, variance2 = _layer(a, second, momentum[1], eps[1])
-    return _POOL(y).astype(x.dtype), mean1, variance1, mean2, variance2
+    return pool(y).astype(x.dtype), mean1, variance1, mean2, variance2
 
 
 def agent_block(
@@ -70,11 +70,12 @@ def agent_block(
         normalisation.
 
     Raises:
-        ValueError: shapes that do not fit, an empty batch, or an unknown ``impl``.
+        ValueError: shapes that do not fit, an empty batch, eps or momentum out of range, or an unknown ``impl``.
         TypeError: dtype of x.
         RuntimeError: the implementation asked for is not available here.
     """
-    check_agent_block(OP, x.shape, x.dtype, first[0].shape, second[0].shape)
+    check_agent_block(OP, shape_of(OP, "x", x), x.dtype, shapes_of(first), shapes_of(second))
+    momentum, eps = each(OP, "momentum", momentum, 2), each(OP, "eps", eps, 2)
     if _select.chosen(OP, impl, x.shape, True) == "native":
         return _run_native(x, first, second, momentum, eps)
     return reference(x, first, second, momentum=momentum, eps=eps)
@@ -83,7 +84,7 @@ def agent_block(
 class FusedAgentBlock(FusedCell):
     """A branch whose training is one operator forward and one backward; in evaluation its layers run as they are.
 
-    Float64 images run layer by layer too. Parameters stay those of the branch.
+    So do they where a normalisation is frozen (``bn.set_train(False)``). Parameters stay those of the branch.
 
     Args:
         block: an ``nn.SequentialCell`` of twice ``nn.Conv2d``, ``nn.BatchNorm2d``, ``nn.ReLU``, then
@@ -97,7 +98,8 @@ class FusedAgentBlock(FusedCell):
         A (B, C, H // 2, W // 2). In training the running statistics are updated.
 
     Raises:
-        ValueError: the block is another.
+        ValueError: the block is another; when called, shapes that do not fit, or an empty batch in training.
+        TypeError: when called, any type of X but float32, float16 and bfloat16.
     """
 
     def __init__(self, block: nn.Cell, impl: str = "auto") -> None:
@@ -105,19 +107,29 @@ class FusedAgentBlock(FusedCell):
         reason = why_not_block(block)
         if reason is not None:
             raise ValueError(f"maam_ops.FusedAgentBlock: block {reason}")
+        each("FusedAgentBlock", "eps", [block[1].eps, block[4].eps], 2)
         names = [(parameter, parameter.name) for parameter in block.get_parameters()]
         self.block = block
-        # Mixed precision replaces the normalisations in the block by Cells around them.
+        # Plain tuples: mixed precision replaces the normalisations in the block by Cells around them.
         self._layers = tuple(block)
+        self._norms = _branch.normalisations_of(block)
         for parameter, name in names:
             parameter.name = name
-        self.set_train(block.training)
+        self.begin(block.training)
 
     def construct(self, x):
-        path = _select.path(OP, self.impl, self.automatic, x.shape, True)
-        if self.training and path == "native" and x.dtype != ms.float64:
+        statistics = _norms.statistics_of(self._norms)
+        first, second = operands_of(self._layers)
+        training = statistics != _norms.RUNNING
+        shape = shape_of("FusedAgentBlock", "x", x)
+        check_agent_block("FusedAgentBlock", shape, x.dtype, shapes_of(first), shapes_of(second), training)
+        native = _select.path(OP, self.impl, self.automatic, x.shape, True) == "native"
+        if native and statistics == _norms.BATCH:
             return train_cells(x, self._layers)
-        return self.block(x)
+        if is_empty(x.shape):
+            return pooled_nothing(x, second[0].shape[0])
+        # As the kernels do, in the weights' type, and rounded once to that of x.
+        return self.block(x.astype(first[0].dtype)).astype(x.dtype)
 
     def extend_repr(self) -> str:
         return f"impl={self.impl}"
@@ -143,17 +155,13 @@ def why_not_block(block: nn.Cell, middle: int | None = None, channels: int | Non
 
 def operands_of(block):
     """The parameters of the two convolutions of a branch, a tuple of its Cells."""
-    first, second = block[1], block[4]
-    return (
-        (block[0].weight, first.gamma, first.beta, first.moving_mean, first.moving_variance),
-        (block[3].weight, second.gamma, second.beta, second.moving_mean, second.moving_variance),
-    )
+    operands = _branch.operands_of(block)
+    return operands[:5], operands[5:]
 
 
 def train_cells(x, block):
     """A of a branch, a tuple of its Cells, by the native operator; its running statistics are updated."""
     first, second = operands_of(block)
-    check_agent_block("FusedAgentBlock", x.shape, x.dtype, first[0].shape, second[0].shape)
     # nn.BatchNorm2d keeps the weight of the new value.
     momentum = (1 - block[1].momentum, 1 - block[4].momentum)
     result = _run_native(x, first, second, momentum, (block[1].eps, block[4].eps))
@@ -165,17 +173,9 @@ def train_cells(x, block):
 
 
 @constexpr
-def _pair(name: str, value: Any):
-    values = (value, value) if isinstance(value, (int, float)) else tuple(value)
-    if len(values) != 2:
-        raise ValueError(f"maam_ops.{OP}: {name}: got {len(values)} values, expected one, or 2")
-    return values
-
-
-@constexpr
 def _constants(momentum, eps):
     """As the small float64 tensor in which they reach the kernels."""
-    return Tensor([*_pair("eps", eps), *_pair("momentum", momentum)], ms.float64)
+    return Tensor([*eps, *momentum], ms.float64)
 
 
 def _layer(x, operands, momentum, eps):
@@ -196,9 +196,8 @@ def _layer(x, operands, momentum, eps):
 def _run_native(x, first, second, momentum, eps):
     operands = []
     for tensor in (*first, *second):
-        operands.append(tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32))
-    wide = x if x.dtype == ms.float32 else x.astype(ms.float32)
-    result = _FORWARD(wide, _constants(momentum, eps), *operands)
+        operands.append(wide(tensor))
+    result = _FORWARD(wide(x), _constants(momentum, eps), *operands)
     a = result[0] if x.dtype == ms.float32 else result[0].astype(x.dtype)
     return a, result[6], result[7], result[8], result[9]
 

@@ -14,7 +14,7 @@ from mindspore import Parameter, Tensor, ops
 
 from maam_ops import _native, _select
 from maam_ops._cell import FusedCell
-from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches
+from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches, shape_of
 from maam_ops.ascend import aggregate_aclnn, aggregate_akg
 
 OP = "agent_aggregate"
@@ -27,7 +27,7 @@ def reference(alpha: Tensor, *branches: Tensor) -> Tensor:
     Computes in float32 (float64 for float64 data) and rounds the result, as the kernels do.
     """
     branches = flat_branches(branches)
-    check_branches(OP, alpha.shape, _shapes(branches), _dtypes(branches))
+    check_mix(OP, alpha, branches)
     dtype = branches[0].dtype
     wide = ms.float64 if dtype == ms.float64 else ms.float32
     # Indexing a tensor costs milliseconds in PYNATIVE mode; split does not.
@@ -53,11 +53,11 @@ def agent_aggregate(alpha: Tensor, *branches: Tensor, impl: str = "auto") -> Ten
 
     Raises:
         ValueError: number or shape of the branches, length of alpha, or an unknown ``impl``.
-        TypeError: dtype of the branches.
+        TypeError: dtype of the branches, or anything but Tensors.
         RuntimeError: the implementation asked for is not available here.
     """
     branches = flat_branches(branches)
-    check_branches(OP, alpha.shape, _shapes(branches), _dtypes(branches))
+    check_mix(OP, alpha, branches)
     chosen = _select.chosen(OP, impl, branches[0].shape, None)
     if chosen == "native":
         return _run_native(alpha, branches)
@@ -94,7 +94,10 @@ class FusedAgentAggregate(FusedCell):
 
     @classmethod
     def from_parameter(cls, parameter: Parameter, impl: str = "auto") -> FusedAgentAggregate:
-        """A Cell that mixes by an existing Parameter, kept as it is: object, name, shape and value."""
+        """A Cell that mixes by an existing Parameter, kept as it is: object, shape and value.
+
+        Its name stays too, until the result becomes an attribute: see ``maam_ops.names_kept``.
+        """
         cell = cls(parameter.size, impl=impl)
         cell.adopt("alpha", parameter)
         return cell
@@ -102,9 +105,8 @@ class FusedAgentAggregate(FusedCell):
     def construct(self, *branches):
         branches = flat_branches(branches)
         check_branch_count("FusedAgentAggregate", len(branches), self.num_agents)
-        return agent_aggregate(
-            self.alpha, *branches, impl=_select.path(OP, self.impl, self.automatic, branches[0].shape, None)
-        )
+        shape = shape_of("FusedAgentAggregate", "branches", branches[0])
+        return agent_aggregate(self.alpha, *branches, impl=_select.path(OP, self.impl, self.automatic, shape, None))
 
     def extend_repr(self) -> str:
         return f"num_agents={self.num_agents}, impl={self.impl}"
@@ -117,12 +119,10 @@ def flat_branches(branches):
     return branches
 
 
-def _shapes(tensors):
-    return tuple([tensor.shape for tensor in tensors])
-
-
-def _dtypes(tensors):
-    return tuple([tensor.dtype for tensor in tensors])
+def check_mix(op, alpha, branches):
+    """Raise unless alpha and the branches are Tensors that fit each other."""
+    shapes = [shape_of(op, f"branch {i}", branches[i]) for i in range(len(branches))]
+    check_branches(op, shape_of(op, "alpha", alpha), shapes, [branch.dtype for branch in branches])
 
 
 def _run_native(alpha, branches):

@@ -10,8 +10,17 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from maam_ops import _native, _select, aggregate, reduce
-from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_branch_count, check_branches, check_reduce
+from maam_ops import _native, _norms, _select, aggregate, reduce
+from maam_ops._cell import parameter_of
+from maam_ops._check import (
+    MAX_BRANCHES,
+    MIN_BRANCHES,
+    check_branch_count,
+    check_reduce,
+    each,
+    shape_of,
+    shapes_of,
+)
 
 OP = "aggregate_reduce"
 _SYMBOLS = (
@@ -76,9 +85,11 @@ def aggregate_reduce(
     Raises:
         ValueError, TypeError, RuntimeError: as ``agent_aggregate`` and ``reduce``.
     """
-    check_branches(OP, alpha.shape, [branch.shape for branch in branches], [branch.dtype for branch in branches])
+    aggregate.check_mix(OP, alpha, branches)
     first = branches[0]
-    check_reduce(OP, first.shape, first.dtype, weight.shape, gamma.shape, beta.shape, training)
+    shapes = shapes_of((weight, gamma, beta, moving_mean, moving_variance))
+    check_reduce(OP, first.shape, first.dtype, shapes, training)
+    momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
     if _select.chosen(OP, impl, first.shape, training) == "native":
         return _run_native(alpha, branches, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps)
     return reference(
@@ -97,6 +108,8 @@ def aggregate_reduce(
 
 class FusedAggregateReduce(reduce.BatchNormReduce):
     """Softmax-weighted mixture of N branches, 1x1 convolution, batch normalisation and ReLU as one operator.
+
+    It holds no ``nn.BatchNorm2d``: to freeze the normalisation in a net that trains, call ``set_train(False)`` on it.
 
     Args:
         num_agents: N, 2 to 8.
@@ -138,8 +151,15 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
         bn: nn.BatchNorm2d,
         impl: str = "auto",
     ) -> FusedAggregateReduce:
-        """The fused form of ``ReLU(bn(conv(aggregate(branches))))``; the Parameter objects and names are kept."""
-        parameter = alpha.alpha if isinstance(alpha, aggregate.FusedAgentAggregate) else alpha
+        """The fused form of ``ReLU(bn(conv(aggregate(branches))))``.
+
+        The Parameter objects are kept; their names too, until the result becomes an attribute: see
+        ``maam_ops.names_kept``.
+
+        Raises:
+            TypeError, ValueError: as ``FusedReduce.from_cells``, and for what is no alpha.
+        """
+        parameter = parameter_of("FusedAggregateReduce", alpha, aggregate.FusedAgentAggregate)
         cell = cls(parameter.size, 1, 1, impl=impl)
         cell._adopt_alpha(parameter)
         cell._adopt_reduce(conv, bn)
@@ -153,6 +173,8 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
     def construct(self, *branches):
         branches = aggregate.flat_branches(branches)
         check_branch_count("FusedAggregateReduce", len(branches), self.num_agents)
+        shape = shape_of("FusedAggregateReduce", "branches", branches[0])
+        training = _norms.by_batch(self)
         result = aggregate_reduce(
             self.alpha,
             branches,
@@ -161,12 +183,12 @@ class FusedAggregateReduce(reduce.BatchNormReduce):
             self.beta,
             self.moving_mean,
             self.moving_variance,
-            training=self.training,
+            training=training,
             momentum=self.momentum,
             eps=self.eps,
-            impl=_select.path(OP, self.impl, self.automatic, branches[0].shape, self.training),
+            impl=_select.path(OP, self.impl, self.automatic, shape, training),
         )
-        if self.training:
+        if training:
             return self._keep_statistics(result[0], result[1], result[2])
         return result
 

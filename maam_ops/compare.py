@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from maam_ops import _select
+from maam_ops._compare_sides import CellSide, FunctionSide
 from maam_ops._rounding import EPSILON, FACTOR, MOVES, as_double, moved
 from maam_ops.explain import kernels_run
 
@@ -91,13 +91,13 @@ def compare(
     """Run a fused operator or a net that contains some, and its reference, on the same inputs.
 
     A net runs in PYNATIVE mode with all its fused Cells switched to ``impl``, then to the reference; its parameters and
-    running statistics are put back afterwards.
+    running statistics are put back afterwards, also where it raises.
 
     Args:
         op_or_cell: a function of ``maam_ops.functional`` or any Cell.
         inputs: what to call it with.
         grad: also compare the gradients of every floating-point input and trainable parameter, for a fixed random
-            incoming gradient.
+            incoming gradient. Running statistics take none and are left out.
         impl: the side to be checked, "auto" being what would run.
         rtol: error allowed relative to the largest magnitude of each tensor, instead of the dtype's :data:`TOLERANCE`,
             which counts for more where the reference itself is no steadier than that: see :class:`Difference`.
@@ -105,8 +105,17 @@ def compare(
 
     Returns:
         Report: one row for each output, gradient and changed parameter.
+
+    Raises:
+        TypeError: neither a function nor a Cell, or keywords beside a Cell.
+        ValueError: a function or a Cell without a fused operator, or an unknown ``impl``.
     """
-    side = _CellSide(op_or_cell) if isinstance(op_or_cell, nn.Cell) else _FunctionSide(op_or_cell, keywords)
+    if keywords and isinstance(op_or_cell, nn.Cell):
+        raise TypeError(
+            f"maam_ops.compare: keywords: got {', '.join(keywords)} beside a Cell, expected none, as they are for "
+            "functions; a Cell is told by its own means, such as set_train()"
+        )
+    side = CellSide(op_or_cell) if isinstance(op_or_cell, nn.Cell) else FunctionSide(op_or_cell, keywords)
     mode = ms.get_context("mode")
     ms.set_context(mode=ms.PYNATIVE_MODE)
     try:
@@ -172,117 +181,6 @@ def _unless_sensitive(row: Difference, got: Tensor, expected: Tensor, others: Se
 def _peak_and_norm(error: np.ndarray) -> tuple[float, float]:
     error = error[np.isfinite(error)]
     return float(np.abs(error).max(initial=0.0)), float(np.sqrt(np.square(error).sum()))
-
-
-class _FunctionSide:
-    """A function of ``maam_ops.functional`` with its keywords bound."""
-
-    def __init__(self, function: Callable[..., Any], keywords: dict[str, Any]) -> None:
-        self.name = function.__name__
-        if self.name not in _select.operators():
-            known = ", ".join(_select.operators())
-            raise ValueError(f"maam_ops.compare: got {self.name!r}, expected a Cell or one of {known}")
-        self._function, self._keywords = function, keywords
-
-    def resolve(self, impl: str) -> str:
-        return _select.choose(self.name, impl).impl
-
-    def results(self, impl: str, inputs: Sequence[Any], grad: bool) -> list[tuple[str, Tensor]]:
-        def call(*arguments: Any) -> Any:
-            return self._function(*arguments, impl=impl, **self._keywords)
-
-        return _outputs_and_gradients(call, inputs, [], grad)
-
-
-class _CellSide:
-    """A Cell whose fused operators are switched to one implementation at a time."""
-
-    def __init__(self, cell: nn.Cell) -> None:
-        self.name = type(cell).__name__
-        self._cell = cell
-        self._fused = [c for _, c in cell.cells_and_names() if isinstance(getattr(c, "choice", None), _select.Choice)]
-        if not self._fused:
-            raise ValueError(f"maam_ops.compare: {self.name} contains no fused operator; see maam_ops.fuse")
-
-    def resolve(self, impl: str) -> str:
-        """The name asked for; for "auto" what each Cell has chosen already."""
-        if impl != _select.AUTO:
-            return impl
-        return " and ".join(sorted({cell.impl for cell in self._fused}))
-
-    def results(self, impl: str, inputs: Sequence[Any], grad: bool) -> list[tuple[str, Tensor]]:
-        parameters = list(self._cell.get_parameters())
-        before = {parameter.name: parameter.asnumpy().copy() for parameter in parameters}
-        with self._switched(impl):
-            rows = _outputs_and_gradients(self._cell, inputs, self._cell.trainable_params(), grad)
-        for parameter in parameters:
-            old = Tensor(before[parameter.name])
-            if not np.array_equal(before[parameter.name], parameter.asnumpy(), equal_nan=True):
-                rows.append((f"{parameter.name} after the call", Tensor(parameter.asnumpy())))
-                parameter.set_data(old)
-        return rows
-
-    @contextmanager
-    def _switched(self, impl: str) -> Iterator[None]:
-        kept = [(cell.impl, cell.automatic) for cell in self._fused]
-        if impl != _select.AUTO:
-            for cell in self._fused:
-                cell.impl, cell.automatic = _select.choose(cell.choice.op, impl).impl, False
-        try:
-            yield
-        finally:
-            for cell, old in zip(self._fused, kept, strict=True):
-                cell.impl, cell.automatic = old
-
-
-def _outputs_and_gradients(
-    call: Callable[..., Any], inputs: Sequence[Any], parameters: Sequence[ms.Parameter], grad: bool
-) -> list[tuple[str, Tensor]]:
-    flat, rebuild = _flatten(inputs)
-    outputs = _as_tuple(call(*inputs))
-    rows = [("output" if len(outputs) == 1 else f"output {i}", value) for i, value in enumerate(outputs)]
-    wanted = [i for i, tensor in enumerate(flat) if tensor.dtype in TOLERANCE]
-    if not grad or not (wanted or parameters):
-        return rows
-    rng = np.random.default_rng(0)
-    weights = [Tensor(rng.standard_normal(value.shape)).astype(value.dtype) for value in outputs[:1]]
-
-    def loss(*tensors: Tensor) -> Tensor:
-        first = _as_tuple(call(*rebuild(tensors)))[0]
-        wide = ms.float64 if first.dtype == ms.float64 else ms.float32
-        return ops.reduce_sum(first.astype(wide) * weights[0].astype(wide))
-
-    gradient = ms.grad(loss, grad_position=tuple(wanted) or None, weights=list(parameters) or None)(*flat)
-    by_input, by_parameter = gradient if wanted and parameters else (gradient, ()) if wanted else ((), gradient)
-    rows += [(f"gradient of input {i}", value) for i, value in zip(wanted, _as_tuple(by_input), strict=True)]
-    rows += [
-        (f"gradient of {parameter.name}", value)
-        for parameter, value in zip(parameters, _as_tuple(by_parameter), strict=True)
-    ]
-    return rows
-
-
-def _flatten(inputs: Sequence[Any]) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], list[Any]]]:
-    """The tensors of the arguments in order (lists and tuples opened), and how to put others in their places."""
-
-    def open_all(item: Any) -> Iterator[Tensor]:
-        if isinstance(item, (list, tuple)):
-            for inner in item:
-                yield from open_all(inner)
-        else:
-            yield item
-
-    def put_back(item: Any, rest: Iterator[Tensor]) -> Any:
-        return [put_back(inner, rest) for inner in item] if isinstance(item, (list, tuple)) else next(rest)
-
-    def rebuild(tensors: Sequence[Tensor]) -> list[Any]:
-        return put_back(inputs, iter(tensors))
-
-    return list(open_all(inputs)), rebuild
-
-
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

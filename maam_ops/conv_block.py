@@ -13,13 +13,15 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter, MaxPoolGrad
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _native, _select
+from maam_ops import _branch, _native, _norms, _select
 from maam_ops._cell import FusedCell
-from maam_ops._check import check_conv_block
+from maam_ops._check import check_conv_block, each, shape_of, shapes_of
+from maam_ops._maam_native import wide
+from maam_ops._pool import is_empty, pooled_nothing
+from maam_ops._pool import pool as max_pool
 
 OP = "conv_block"
 _SYMBOLS = ("ConvBlockInference", "ConvBlockForward", "ConvBlockBackward")
-_POOL = ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
 _COLUMN = (1, -1, 1, 1)
 
 
@@ -41,9 +43,13 @@ def reference(
 
     Computes in float32 and rounds A, as the kernels do.
     """
-    check_conv_block(OP, x.shape, x.dtype, weight.shape, _shape_of(residual), pool, training)
+    operands = (weight, gamma, beta, moving_mean, moving_variance)
+    check_conv_block(OP, shape_of(OP, "x", x), x.dtype, shapes_of(operands), _shape_of(residual), pool, training)
+    momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
     z = ops.conv2d(x.astype(ms.float32), weight.astype(ms.float32), pad_mode="same")
     gamma, beta, mean, variance = [t.astype(ms.float32) for t in (gamma, beta, moving_mean, moving_variance)]
+    # Buffers, old and new: as in the kernels, no gradient passes through them.
+    mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
     old_mean, old_variance = mean, variance
     if training:
         mean = z.mean((0, 2, 3))
@@ -51,7 +57,7 @@ def reference(
     normal = (z - mean.reshape(_COLUMN)) * ops.rsqrt(variance + eps).reshape(_COLUMN)
     a = ops.relu(normal * gamma.reshape(_COLUMN) + beta.reshape(_COLUMN))
     if pool:
-        a = _POOL(a)
+        a = max_pool(a)
     if residual is not None:
         a = a + residual.astype(ms.float32)
     a = a.astype(x.dtype)
@@ -59,7 +65,8 @@ def reference(
         return a
     elements = z.shape[0] * z.shape[2] * z.shape[3]
     new_mean = momentum * old_mean + (1 - momentum) * mean
-    return a, new_mean, momentum * old_variance + (1 - momentum) * variance * (elements / (elements - 1))
+    new_variance = momentum * old_variance + (1 - momentum) * variance * (elements / (elements - 1))
+    return a, ops.stop_gradient(new_mean), ops.stop_gradient(new_variance)
 
 
 def conv_block(
@@ -84,7 +91,7 @@ def conv_block(
     Args:
         x: (B, Cin, H, W); float32, float16 or bfloat16 (computed in float32).
         weight: (C, Cin, 3, 3); stride 1, zero padding that keeps the size, no bias.
-        gamma, beta, moving_mean, moving_variance: (C,).
+        gamma, beta, moving_mean, moving_variance: (C,). The running statistics, given or returned, take no gradient.
         residual: (B, C, H, W), added behind the ReLU; not together with ``pool``.
         pool: a 2x2 max-pool ends the block; H and W at least 2.
         training: normalise by the batch.
@@ -97,13 +104,15 @@ def conv_block(
         and variance.
 
     Raises:
-        ValueError: shapes that do not fit, training with a single element a channel, or an unknown ``impl``.
+        ValueError: shapes that do not fit, training with a single element a channel, eps or momentum out of range, or
+            an unknown ``impl``.
         TypeError: dtype of x.
         RuntimeError: the implementation asked for is not available here.
     """
-    check_conv_block(OP, x.shape, x.dtype, weight.shape, _shape_of(residual), pool, training)
     operands = (weight, gamma, beta, moving_mean, moving_variance)
-    if _chosen(impl, x.shape, training) == "native":
+    check_conv_block(OP, shape_of(OP, "x", x), x.dtype, shapes_of(operands), _shape_of(residual), pool, training)
+    momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
+    if _select.chosen(OP, impl, x.shape, training) == "native":
         return _run_native(x, operands, residual, pool, training, momentum, eps)
     return reference(x, *operands, residual, pool=pool, training=training, momentum=momentum, eps=eps)
 
@@ -111,7 +120,8 @@ def conv_block(
 class FusedConvBlock(FusedCell):
     """``ReLU(bn(conv(x)))`` as one operator, in evaluation and in training, with what follows it.
 
-    The Parameters stay those of the Cells, names included. Float64 data runs layer by layer.
+    By which statistics it normalises is bn's to say: ``bn.set_train(False)`` freezes it. The Parameters stay those of
+    the Cells; their names too, until this Cell becomes an attribute: see ``maam_ops.names_kept``.
 
     Args:
         conv: an ``nn.Conv2d`` of size 3x3 with stride 1, without bias, that keeps the size.
@@ -126,7 +136,9 @@ class FusedConvBlock(FusedCell):
         A (B, C, H, W), or (B, C, H // 2, W // 2) with ``pool``. In training the running statistics are updated.
 
     Raises:
-        ValueError: the Cells are others.
+        ValueError: the Cells are others; when called, shapes that do not fit, or training with a single element a
+            channel.
+        TypeError: when called, any type of X but float32, float16 and bfloat16.
     """
 
     def __init__(
@@ -138,28 +150,37 @@ class FusedConvBlock(FusedCell):
             raise ValueError(f"maam_ops.FusedConvBlock: block {reason}")
         names = [(parameter, parameter.name) for cell in (conv, bn) for parameter in cell.get_parameters()]
         self.conv, self.bn = conv, bn
+        self._norms = (bn,)
         for parameter, name in names:
             parameter.name = name
         self._pools = pool is not None
-        self._eps, self._momentum = float(bn.eps), 1 - float(bn.momentum)  # nn.BatchNorm2d keeps the new value's weight
+        self._eps = each("FusedConvBlock", "eps", bn.eps, 1)[0]
+        self._momentum = 1 - float(bn.momentum)  # nn.BatchNorm2d keeps the new value's weight
         self.set_train(bn.training)
 
     def construct(self, x, residual=None):
-        path = _select.path(OP, self.impl, self.automatic, x.shape, self.training)
-        if path != "native" or x.dtype == ms.float64:
-            a = ops.relu(self.bn(self.conv(x)))
-            a = _POOL(a) if self._pools else a
-            return a if residual is None else a + residual
-        bn = self.bn
+        bn = self._norms[0]
+        training = _norms.by_batch(bn)
         operands = (self.conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
-        shape = _shape_of(residual)
-        check_conv_block("FusedConvBlock", x.shape, x.dtype, operands[0].shape, shape, self._pools, self.training)
-        result = _run_native(x, operands, residual, self._pools, self.training, self._momentum, self._eps)
-        if not self.training:
+        shape, shapes, beside = shape_of("FusedConvBlock", "x", x), shapes_of(operands), _shape_of(residual)
+        check_conv_block("FusedConvBlock", shape, x.dtype, shapes, beside, self._pools, training)
+        if _select.path(OP, self.impl, self.automatic, x.shape, training) != "native":
+            return self._layer_by_layer(x, residual)
+        result = _run_native(x, operands, residual, self._pools, training, self._momentum, self._eps)
+        if not training:
             return result
         ops.assign(bn.moving_mean, result[1])
         ops.assign(bn.moving_variance, result[2])
         return result[0]
+
+    def _layer_by_layer(self, x, residual):
+        """As the kernels do, in the weights' type, and rounded once to that of x."""
+        if self._pools and is_empty(x.shape):
+            return pooled_nothing(x, self.conv.out_channels)
+        a = ops.relu(self.bn(self.conv(x.astype(self.conv.weight.dtype))))
+        a = max_pool(a) if self._pools else a
+        a = a if residual is None else a + residual.astype(a.dtype)
+        return a.astype(x.dtype)
 
     def extend_repr(self) -> str:
         channels = f"in_channels={self.conv.in_channels}, out_channels={self.conv.out_channels}"
@@ -179,11 +200,6 @@ def why_not_block(conv: nn.Cell, bn: nn.Cell, pool: nn.Cell | None = None) -> st
 
 
 @constexpr
-def _chosen(impl, shape, training):
-    return _select.choose(OP, impl, shape, training).impl
-
-
-@constexpr
 def _constants(eps, momentum, pool):
     """As the small float64 tensor in which they reach the kernels; a third element says that there is a pool."""
     return Tensor([eps, momentum, 1.0] if pool else [eps, momentum], ms.float64)
@@ -193,18 +209,14 @@ def _shape_of(residual):
     return None if residual is None else residual.shape
 
 
-def _wide(tensor):
-    return tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32)
-
-
 def _run_native(x, operands, residual, pool, training, momentum, eps):
-    wide = (_wide(x), _constants(eps, momentum, pool))
+    read = (wide(x), _constants(eps, momentum, pool))
     for tensor in operands:
-        wide = (*wide, _wide(tensor))
+        read = (*read, wide(tensor))
     if training:
-        result = _FORWARD(*wide) if residual is None else _RESIDUAL_FORWARD(*wide, _wide(residual))
+        result = _FORWARD(*read) if residual is None else _RESIDUAL_FORWARD(*read, wide(residual))
         return result[0].astype(x.dtype), result[4], result[5]
-    a = _INFERENCE(*wide) if residual is None else _RESIDUAL_INFERENCE(*wide, _wide(residual))
+    a = _INFERENCE(*read) if residual is None else _RESIDUAL_INFERENCE(*read, wide(residual))
     return a.astype(x.dtype)
 
 

@@ -14,8 +14,9 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select
-from maam_ops._cell import FusedCell
+from maam_ops._cell import FusedCell, require_exactly
 from maam_ops._check import check_dense, is_single
+from maam_ops._tensors import require_tensor
 
 OP = "dense"
 _SYMBOLS = ("DenseForward", "DenseInputGradient", "DenseParameterGradients")
@@ -50,9 +51,13 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool =
 
     Raises:
         ValueError: shapes that do not fit, or an unknown ``impl``.
-        TypeError: dtype of x.
+        TypeError: dtype of x, or operands that are no Tensors.
         RuntimeError: the implementation asked for is not available here.
     """
+    require_tensor(OP, "x", x)
+    require_tensor(OP, "weight", weight)
+    if bias is not None:
+        require_tensor(OP, "bias", bias)
     check_dense(OP, x.shape, x.dtype, weight.shape, () if bias is None else bias.shape)
     if _select.chosen(OP, impl, x.shape, None) == "native":
         return _run_native(x, weight, bias, relu)
@@ -84,11 +89,16 @@ class FusedDense(FusedCell):
 
     @classmethod
     def from_cell(cls, layer: nn.Dense, *, relu: bool = False, impl: str = "auto") -> FusedDense:
-        """The fused form of ``layer(x)``, or of ``relu(layer(x))``; the Parameter objects and names are kept.
+        """The fused form of ``layer(x)``, or of ``relu(layer(x))``.
+
+        The Parameter objects are kept; their names too, until the result becomes an attribute: see
+        ``maam_ops.names_kept``.
 
         Raises:
+            TypeError: the layer is no ``nn.Dense``, or of a subclass.
             ValueError: the layer has an activation other than ReLU.
         """
+        require_exactly("FusedDense", "layer", layer, nn.Dense)
         if layer.activation is not None and type(layer.activation) is not nn.ReLU:
             raise ValueError(
                 f"maam_ops.FusedDense: layer: got activation {type(layer.activation).__name__}, expected ReLU or none"

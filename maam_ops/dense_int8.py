@@ -52,7 +52,7 @@ def dense_int8(
         RuntimeError: the implementation asked for is not available here.
     """
     _check(x.shape, x.dtype, weight.shape, weight.dtype, bias.shape, bias.dtype, scale.shape)
-    if _chosen(impl, x.shape) == "native":
+    if _select.chosen(OP, impl, x.shape, None) == "native":
         return _NATIVE[1 if relu else 0](x, weight, bias, scale)
     return reference(x, weight, bias, scale, relu=relu)
 
@@ -108,11 +108,6 @@ def _check(x, dtype, weight, weight_dtype, bias, bias_dtype, scale) -> bool:
         raise ValueError(f"maam_ops.{OP}: bias and scale: got shapes {tuple(bias)} and {tuple(scale)}, expected (O,)")
     _int8.check_packed(OP, f"weight for x {tuple(x)}", weight, bias[0], inputs)
     return True
-
-
-@constexpr
-def _chosen(impl, shape):
-    return _select.choose(OP, impl, shape).impl
 
 
 _NATIVE = ()

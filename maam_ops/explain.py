@@ -9,6 +9,7 @@ from typing import Any
 from mindspore import nn
 
 from maam_ops import _native, _select
+from maam_ops._cell import FusedCell
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,31 @@ def explain(net_or_op: nn.Cell | Callable[..., Any] | str, *inputs: Any, impl: s
         impl: for an operator: the choice to explain.
 
     Raises:
+        TypeError: something else.
         ValueError: an unknown operator.
     """
     if isinstance(net_or_op, nn.Cell):
         choices = {
-            path or type(cell).__name__: cell.choice
+            path or type(cell).__name__: cell.choice_now() if isinstance(cell, FusedCell) else cell.choice
             for path, cell in net_or_op.cells_and_names()
             if isinstance(getattr(cell, "choice", None), _select.Choice)
         }
     else:
-        op = net_or_op if isinstance(net_or_op, str) else net_or_op.__name__
-        if op not in _select.operators():
-            raise ValueError(
-                f"maam_ops.explain: got {op!r}, expected a Cell or one of {', '.join(_select.operators())}"
-            )
+        op = operator_name("explain", net_or_op)
         choices = {op: _select.choose(op, impl)}
     kernels = kernels_run(lambda: net_or_op(*inputs)) if inputs and callable(net_or_op) else {}
     return Explanation(choices, kernels)
+
+
+def operator_name(caller: str, operator: Callable[..., Any] | str) -> str:
+    """The name of an operator that ``maam_ops.<caller>`` was given by its name or function."""
+    name = operator if isinstance(operator, str) else getattr(operator, "__name__", None)
+    known = ", ".join(_select.operators())
+    if name is None:
+        raise TypeError(f"maam_ops.{caller}: got {type(operator).__name__}, expected a Cell or one of {known}")
+    if name not in _select.operators():
+        raise ValueError(f"maam_ops.{caller}: got {name!r}, expected a Cell or one of {known}")
+    return name
 
 
 def kernels_run(call: Callable[[], Any]) -> dict[str, int]:

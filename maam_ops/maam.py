@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _select, agent_block, aggregate, aggregate_reduce, maam_deep
+from maam_ops import _branch, _norms, _select, agent_block, aggregate, aggregate_reduce, maam_deep
 from maam_ops._cell import FusedCell
-from maam_ops._check import MIN_BRANCHES, check_maam, check_maam_training
-from maam_ops._maam_native import SYMBOLS, agent_of, each, run_native, why_not_training
+from maam_ops._check import MIN_BRANCHES, check_operands, each
+from maam_ops._maam_native import SYMBOLS, agent_of, chosen, run_native, why_not_training
+from maam_ops._pool import is_empty, pooled_nothing
 
 OP = "maam"
 COMPOSITION = "composition"
@@ -42,11 +42,9 @@ def reference(
 
     Computes in float32 and rounds F, as the kernels do.
     """
-    check_maam(OP, x.shape, x.dtype, alpha.shape, [branch[0].shape for branch in branches], weight.shape)
-    if training:
-        check_maam_training(OP, x.shape)
-    eps = each("eps", eps, len(branches))
-    momentum = each("momentum", momentum, len(branches))
+    check_operands(OP, 1, x, alpha, branches, (weight, gamma, beta, moving_mean, moving_variance), training)
+    count = len(branches) + 1
+    eps, momentum = each(OP, "eps", eps, count), each(OP, "momentum", momentum, count)
     agents = []
     statistics = ()
     for i in range(len(branches)):
@@ -109,15 +107,16 @@ def maam(
         branch, then of the last normalisation, a flat tuple of 2 (N + 1).
 
     Raises:
-        ValueError: shapes that do not fit, a single pooled pixel a channel in training, or an unknown ``impl``.
+        ValueError: shapes that do not fit, a single pooled pixel a channel in training, eps or momentum out of range,
+            or an unknown ``impl``.
         TypeError: dtype of x.
         RuntimeError: the implementation asked for is not available here.
     """
-    check_maam(OP, x.shape, x.dtype, alpha.shape, [branch[0].shape for branch in branches], weight.shape)
-    if training:
-        check_maam_training(OP, x.shape)
     last = (weight, gamma, beta, moving_mean, moving_variance)
-    if _chosen(impl, training, x.shape, [branch[0].shape for branch in branches]) == "native":
+    check_operands(OP, 1, x, alpha, branches, last, training)
+    count = len(branches) + 1
+    eps, momentum = each(OP, "eps", eps, count), each(OP, "momentum", momentum, count)
+    if chosen(OP, impl, x.shape, training, [branch[0].shape for branch in branches]) == "native":
         return run_native(x, alpha, branches, last, training, momentum, eps)
     return reference(x, alpha, branches, *last, training=training, momentum=momentum, eps=eps)
 
@@ -125,9 +124,10 @@ def maam(
 class FusedMAAM(FusedCell):
     """The multi-agent module as one operator, in evaluation and in training.
 
-    Branches that the operator does not cover, and float64 images, run as they are, followed by
-    ``FusedAggregateReduce``; ``choice`` and ``maam_ops.explain`` say so and why. Whatever is packed or folded is made
-    anew at each call, so that loaded or trained weights count at once.
+    Branches that the operator does not cover run as they are, followed by ``FusedAggregateReduce``; ``choice`` and
+    ``maam_ops.explain`` say so and why. So do those of a module of which some normalisations are frozen:
+    ``set_train(False)`` on those of ``branches``, or on ``mix``, whose normalisation is no Cell of its own. Whatever is
+    packed or folded is made anew at each call, so that loaded or trained weights count at once.
 
     Args:
         in_channels: Cin of the images.
@@ -143,6 +143,11 @@ class FusedMAAM(FusedCell):
 
     Outputs:
         F (B, O, H // 2, W // 2). In training the running statistics are updated.
+
+    Raises:
+        ValueError: eps out of range; when called, shapes that do not fit, or a single pooled pixel a channel in
+            training.
+        TypeError: when called, any type of X but float32, float16 and bfloat16, if the operator covers the branches.
     """
 
     def __init__(
@@ -158,6 +163,7 @@ class FusedMAAM(FusedCell):
         impl: str = "auto",
     ) -> None:
         super().__init__(OP, impl)
+        eps = each("FusedMAAM", "eps", eps, 1)[0]
         branches = nn.CellList(
             [
                 nn.SequentialCell(
@@ -185,7 +191,8 @@ class FusedMAAM(FusedCell):
     ) -> FusedMAAM:
         """The fused form of ``ReLU(bn(conv(mix([branch(x) for branch in branches]))))``.
 
-        The Cells of the branches and all Parameter objects are kept, names included.
+        The Cells of the branches and all Parameter objects are kept. So are their names, unless several have the same,
+        until the result becomes an attribute: see ``maam_ops.names_kept``.
 
         Args:
             branches: N Cells. To become one operator each must be an ``nn.SequentialCell`` of exactly ``nn.Conv2d``,
@@ -194,7 +201,13 @@ class FusedMAAM(FusedCell):
             alpha: their learned weights, or the Cell that holds them.
             conv, bn: the 1x1 convolution without bias and its normalisation.
             impl: as for the class; "native" raises RuntimeError where the operator does not cover the branches.
+
+        Raises:
+            TypeError, ValueError: as ``FusedAggregateReduce.from_cells``; branches that are no Cells, too many or few.
         """
+        for i, branch in enumerate(branches):
+            if not isinstance(branch, nn.Cell):
+                raise TypeError(f"maam_ops.FusedMAAM: branches: got a {type(branch).__name__} at {i}, expected a Cell")
         cell = cls(1, 1, 1, num_agents=MIN_BRANCHES, impl=impl)
         names = [(parameter, parameter.name) for branch in branches for parameter in branch.get_parameters()]
         mix = aggregate_reduce.FusedAggregateReduce.from_cells(alpha, conv, bn, impl=impl)
@@ -207,30 +220,29 @@ class FusedMAAM(FusedCell):
         cell._compose(nn.CellList(list(branches), auto_prefix=False), mix, impl)
         for parameter, name in names:
             parameter.name = name
-        cell.set_train(bn.training)
+        cell.tell_names_apart()
+        cell.begin(bn.training)
         return cell
 
     def _compose(self, branches: nn.CellList, mix: aggregate_reduce.FusedAggregateReduce, impl: str) -> None:
         """Take the parts, and decide how they run."""
         self.branches, self.mix = branches, mix
-        # Plain tuples: mixed precision replaces the normalisations in `branches` by Cells around them.
-        self._convs = self._norms = ()
         self._deep = _branch.convolutions_of(branches[0]) == 2
-        self._blocks = tuple(tuple(branch) for branch in branches) if self._deep else ()
         reason = maam_deep.why_not_fused(branches, mix.in_channels) if self._deep else _why_not_fused(branches, mix)
         self._fusible = reason is None
         self._trains = False
+        # Plain tuples: mixed precision replaces the normalisations in `branches` by Cells around them.
+        self._blocks = self._norms = ()
         training = "training runs an operator for each branch, then aggregate_reduce"
-        if self._fusible and self._deep:
-            self._eps = (*maam_deep.eps_of(branches), mix.eps)
-        elif self._fusible:
-            norms = [*(branch[1] for branch in branches), mix]
-            self._eps = tuple(norm.eps for norm in norms)
+        if self._fusible:
+            norms = [bn for branch in branches for bn in _branch.normalisations_of(branch)]
+            self._blocks, self._norms = tuple(tuple(branch) for branch in branches), (*norms, mix)
+            self._eps = each("FusedMAAM", "eps", [bn.eps for bn in self._norms], len(self._norms))
             # nn.BatchNorm2d keeps the weight of the new value.
-            self._momentum = (*(1 - branch[1].momentum for branch in branches), mix.momentum)
-            convs = [branch[0] for branch in branches]
-            self._convs, self._norms = tuple(convs), tuple(norms[:-1])
-            training_reason = why_not_training(convs[0].in_channels, [conv.kernel_size[0] for conv in convs])
+            self._momentum = (*(1 - bn.momentum for bn in norms), mix.momentum)
+        if self._fusible and not self._deep:
+            kernels = [branch[0].kernel_size[0] for branch in branches]
+            training_reason = why_not_training(branches[0][0].in_channels, kernels)
             self._trains = training_reason is None
             training = f"training composes the branches: {training_reason}"
         self._op = maam_deep.OP if self._deep else OP
@@ -242,38 +254,38 @@ class FusedMAAM(FusedCell):
         self.choice, self.impl = choice, choice.impl
 
     def construct(self, x):
-        path = _select.path(self._op, self.impl, self.automatic, x.shape, self.training)
-        native = path == "native" and self._fusible and x.dtype != ms.float64
+        if not self._fusible:
+            return self._compose_branches(x)
+        mix = self.mix
+        statistics = _norms.statistics_of(self._norms)
+        training = statistics != _norms.RUNNING
+        operands = [_branch.operands_of(block) for block in self._blocks]
+        last = (mix.weight, mix.gamma, mix.beta, mix.moving_mean, mix.moving_variance)
+        check_operands("FusedMAAM", 2 if self._deep else 1, x, mix.alpha, operands, last, training)
+        native = _select.path(self._op, self.impl, self.automatic, x.shape, training) == "native"
+        native = native and statistics != _norms.MIXED
         if native and self._deep:
-            return self._construct_deep(x)
-        if native and (self._trains or not self.training):
-            operands = []
-            for i in range(len(self._convs)):
-                bn = self._norms[i]
-                operands.append((self._convs[i].weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance))
-            mix = self.mix
-            last = (mix.weight, mix.gamma, mix.beta, mix.moving_mean, mix.moving_variance)
-            shapes = [operand[0].shape for operand in operands]
-            check_maam("FusedMAAM", x.shape, x.dtype, mix.alpha.shape, shapes, mix.weight.shape)
-            if self.training:
-                check_maam_training("FusedMAAM", x.shape)
-            result = run_native(x, mix.alpha, operands, last, self.training, self._momentum, self._eps)
-            return self._keep_statistics(*result) if self.training else result
+            return self._train_blocks(x) if training else maam_deep.run_native(x, mix.alpha, operands, last, self._eps)
+        if native and (self._trains or not training):
+            result = run_native(x, mix.alpha, operands, last, training, self._momentum, self._eps)
+            return self._keep_statistics(*result) if training else result
+        if is_empty(x.shape):
+            return pooled_nothing(x, mix.out_channels)
+        # As the kernels do, in the weights' type, and rounded once to that of x.
+        return self._compose_branches(x.astype(operands[0][0].dtype)).astype(x.dtype)
+
+    def _compose_branches(self, x):
         agents = []
         for branch in self.branches:
             agents.append(branch(x))
         return self.mix(agents)
 
-    def _construct_deep(self, x):
-        """Branches of two convolutions: one operator in evaluation, one for each branch in training."""
-        if self.training:
-            agents = []
-            for block in self._blocks:
-                agents.append(agent_block.train_cells(x, block))
-            return self.mix(agents)
-        mix = self.mix
-        last = (mix.weight, mix.gamma, mix.beta, mix.moving_mean, mix.moving_variance)
-        return maam_deep.run_cells(x, mix.alpha, self._blocks, last, self._eps)
+    def _train_blocks(self, x):
+        """Branches of two convolutions in training: one operator each."""
+        agents = []
+        for block in self._blocks:
+            agents.append(agent_block.train_cells(x, block))
+        return self.mix(agents)
 
     def _keep_statistics(self, f, statistics):
         i = 0
@@ -281,8 +293,6 @@ class FusedMAAM(FusedCell):
             ops.assign(bn.moving_mean, statistics[i])
             ops.assign(bn.moving_variance, statistics[i + 1])
             i += 2
-        ops.assign(self.mix.moving_mean, statistics[i])
-        ops.assign(self.mix.moving_variance, statistics[i + 1])
         return f
 
     def extend_repr(self) -> str:
@@ -321,17 +331,6 @@ def _choice_of_cell(choice: _select.Choice, reason: str | None, *, asked_for: bo
         )
     others = {_select.NATIVE: reason, **{k: v for k, v in choice.others.items() if k != _select.NATIVE}}
     return _select.Choice(OP, COMPOSITION, "branches as they are, then aggregate_reduce", others)
-
-
-@constexpr
-def _chosen(impl, training, shape, kernels):
-    choice = _select.choose(OP, impl, shape, training)
-    reason = why_not_training(kernels[0][1], [kernel[2] for kernel in kernels]) if training else None
-    if choice.impl != "native" or reason is None:
-        return choice.impl
-    if _select.is_explicit(impl):
-        raise RuntimeError(f"maam_ops.{OP}: impl=native: not available: {reason}. Use impl='reference'")
-    return "reference"
 
 
 _select.register(OP, SYMBOLS)

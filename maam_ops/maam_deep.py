@@ -14,15 +14,14 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter, MaxPoolGrad
-from mindspore.ops.primitive import constexpr
 
 from maam_ops import _native, _select, agent_block, aggregate_reduce
-from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_maam_deep, is_single
-from maam_ops._maam_native import wide
+from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES, check_operands, each, is_single
+from maam_ops._maam_native import constants_of, wide
+from maam_ops._pool import pool
 
 OP = "maam_deep"
 _SYMBOLS = ("MaamDeepInference", "AggregateReduceInferenceBackward")
-_POOL = ops.MaxPool(kernel_size=2, strides=2, pad_mode="valid")
 
 
 def reference(
@@ -41,12 +40,12 @@ def reference(
 
     Computes in float32 and rounds F, as the kernel does.
     """
-    check_maam_deep(OP, x.shape, x.dtype, alpha.shape, _kernel_shapes(branches), weight.shape)
-    eps = _all_eps(eps, len(branches))
+    check_operands(OP, 2, x, alpha, branches, (weight, gamma, beta, moving_mean, moving_variance), False)
+    eps = each(OP, "eps", eps, 2 * len(branches) + 1)
     agents = []
     for i in range(len(branches)):
         middle = _layer(x.astype(ms.float32), branches[i][:5], eps[2 * i])
-        agents.append(_POOL(_layer(middle, branches[i][5:], eps[2 * i + 1])))
+        agents.append(pool(_layer(middle, branches[i][5:], eps[2 * i + 1])))
     f = aggregate_reduce.reference(
         alpha,
         agents,
@@ -93,14 +92,15 @@ def maam_deep(
         F (B, O, H // 2, W // 2), of x's dtype.
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown ``impl``.
+        ValueError: shapes that do not fit, eps out of range, or an unknown ``impl``.
         TypeError: dtype of x.
         RuntimeError: the implementation asked for is not available here.
     """
-    check_maam_deep(OP, x.shape, x.dtype, alpha.shape, _kernel_shapes(branches), weight.shape)
     last = (weight, gamma, beta, moving_mean, moving_variance)
+    check_operands(OP, 2, x, alpha, branches, last, False)
+    eps = each(OP, "eps", eps, 2 * len(branches) + 1)
     if _select.chosen(OP, impl, x.shape, False) == "native":
-        return _run_native(x, alpha, branches, last, eps)
+        return run_native(x, alpha, branches, last, eps)
     return reference(x, alpha, branches, *last, eps=eps)
 
 
@@ -116,58 +116,23 @@ def why_not_fused(branches: Sequence[nn.Cell], channels: int) -> str | None:
     return None
 
 
-def eps_of(branches: Sequence[nn.Cell]) -> tuple[float, ...]:
-    """eps of the normalisations of all branches in their order."""
-    return tuple(eps for branch in branches for eps in (branch[1].eps, branch[4].eps))
-
-
-def run_cells(x, alpha, branches, last, eps):
-    """The operator on the parameters of the branches' Cells."""
-    operands = []
-    for branch in branches:
-        first, second = agent_block.operands_of(branch)
-        operands.append((*first, *second))
-    check_maam_deep("FusedMAAM", x.shape, x.dtype, alpha.shape, _kernel_shapes(operands), last[0].shape)
-    return _run_native(x, alpha, operands, last, eps)
-
-
-def _kernel_shapes(branches):
-    shapes = []
-    for branch in branches:
-        shapes.append((branch[0].shape, branch[5].shape))
-    return shapes
-
-
-@constexpr
-def _all_eps(eps, count):
-    """eps of each normalisation in their order."""
-    count = 2 * count + 1
-    values = (eps,) * count if isinstance(eps, (int, float)) else tuple(eps)
-    if len(values) != count:
-        raise ValueError(f"maam_ops.{OP}: eps: got {len(values)} values, expected one, or {count}")
-    return values
-
-
-@constexpr
-def _eps_tensor(eps, count):
-    """As the small float64 tensor in which it reaches the kernel."""
-    return Tensor(list(_all_eps(eps, count)), ms.float64)
-
-
-def _run_native(x, alpha, branches, last, eps):
+def run_native(x, alpha, branches, last, eps):
+    """F from the operator; arguments as :func:`maam_deep`, with eps of each normalisation."""
     operands = []
     for group in (*branches, last):
         for i in range(len(group)):
             # Convolution weights stand first of each five; the kernel reads half ones, and half images, itself.
             half = i % 5 == 0 and is_single(group[i].dtype)
             operands.append(group[i] if half else wide(group[i]))
-    return _NATIVE[len(branches)](x, _eps_tensor(eps, len(branches)), wide(alpha), *operands)
+    return _NATIVE[len(branches)](x, constants_of(eps), wide(alpha), *operands)
 
 
 def _layer(x, operands, eps):
     """ReLU(BatchNorm(conv(x))) by its definition."""
     column = (1, -1, 1, 1)
     weight, gamma, beta, mean, variance = [tensor.astype(ms.float32) for tensor in operands]
+    # Buffers: as in the kernel, no gradient passes through them.
+    mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
     z = ops.conv2d(x, weight, pad_mode="same")
     scale = gamma * ops.rsqrt(variance + eps)
     return ops.relu((z - mean.reshape(column)) * scale.reshape(column) + beta.reshape(column))
@@ -204,7 +169,7 @@ def _gradients(backward, x, eps, alpha, branches, last, df):
         top = _layer(middle, branches[i][5:], values[2 * i + 1])
         middles.append(middle)
         tops.append(top)
-        agents.append(_POOL(top))
+        agents.append(pool(top))
     last_eps = eps[2 * len(branches)].reshape(1)
     tail = backward(alpha, ops.concat((last_eps, last_eps)), *last, df, *agents)
     dx = ops.zeros_like(x)

@@ -83,7 +83,7 @@ def maam_int8(
         RuntimeError: the implementation asked for is not available here.
     """
     _check(x.shape, x.dtype, step.shape, _shapes(branches), kernels, g_scale.shape, weight.shape, f_scale.shape)
-    if _chosen(impl, x.shape) != "native":
+    if _select.chosen(OP, impl, x.shape, None) != "native":
         return reference(x, step, branches, g_scale, weight, bias, f_scale, kernels=kernels)
     wide = x if x.dtype == ms.float32 else x.astype(ms.float32)
     operands = []
@@ -158,11 +158,6 @@ def _check(x, dtype, step, branches, kernels, g_scale, weight, f_scale) -> bool:
 def _sizes(kernels):
     """How the kernel sizes reach the operator."""
     return Tensor(list(kernels), ms.int32)
-
-
-@constexpr
-def _chosen(impl, shape):
-    return _select.choose(OP, impl, shape).impl
 
 
 def _native_op(count):

@@ -13,19 +13,22 @@ from dataclasses import replace
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.ops.primitive import constexpr
 
-from maam_ops import _branch, _native, _select
+from maam_ops import _branch, _native, _norms, _select, aggregate
 from maam_ops._cell import FusedCell
-from maam_ops._check import MAX_BRANCHES, check_maam_mix
+from maam_ops._check import MAX_BRANCHES, check_operands, each
 from maam_ops._maam_native import (
-    _PARAMETERS,
-    _STATISTICS,
-    _branch_gradients,
-    _names,
+    PARAMETERS,
+    STATISTICS,
     agent_of,
+    branch_gradients,
+    chosen,
+    constants_of,
+    names_of,
     why_not_training,
+    wide,
 )
+from maam_ops._pool import is_empty, pooled_nothing
 
 OP = "maam_mix"
 COMPOSITION = "composition"
@@ -45,9 +48,9 @@ def reference(
 
     Computes in float32 and rounds G, as the kernels do.
     """
-    check_maam_mix(OP, x.shape, x.dtype, alpha.shape, [branch[0].shape for branch in branches])
+    check_operands(OP, 1, x, alpha, branches, (), training)
     count = len(branches)
-    eps, momentum = _each("eps", eps, count), _each("momentum", momentum, count)
+    eps, momentum = each(OP, "eps", eps, count), each(OP, "momentum", momentum, count)
     weights = ops.softmax(alpha.astype(ms.float32).reshape(-1), 0)
     g = None
     statistics = ()
@@ -89,21 +92,26 @@ def maam_mix(
         flat tuple of 2 N.
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown ``impl``.
+        ValueError: shapes that do not fit, an empty batch in training, eps or momentum out of range, or an unknown
+            ``impl``.
         TypeError: dtype of x.
         RuntimeError: the implementation asked for is not available here.
     """
-    check_maam_mix(OP, x.shape, x.dtype, alpha.shape, [branch[0].shape for branch in branches])
-    if _chosen(impl, training, x.shape, [branch[0].shape for branch in branches]) == "native":
+    check_operands(OP, 1, x, alpha, branches, (), training)
+    eps, momentum = each(OP, "eps", eps, len(branches)), each(OP, "momentum", momentum, len(branches))
+    if chosen(OP, impl, x.shape, training, [branch[0].shape for branch in branches]) == "native":
         return _run_native(x, alpha, branches, training, momentum, eps)
     return reference(x, alpha, branches, training=training, momentum=momentum, eps=eps)
 
 
 class FusedMix(FusedCell):
-    """Branches and their weighted sum as one operator, in evaluation and in training; all parameters stay as they are.
+    """Branches and their weighted sum as one operator, in evaluation and in training.
 
-    Branches that the operator does not cover, and float64 images, run as they are, and are then summed up; ``choice``
-    and ``maam_ops.explain`` say so and why.
+    All Parameter objects are kept. So are their names, unless several have the same, until the Cell becomes an
+    attribute: see ``maam_ops.names_kept``.
+
+    Branches that the operator does not cover, or of which some are frozen (``bn.set_train(False)``), run as they are,
+    and are then summed up; ``maam_ops.explain`` says so and why.
 
     Args:
         branches: N Cells, 1 to 8. To become one operator each must be an ``nn.SequentialCell`` of ``nn.Conv2d``,
@@ -119,7 +127,9 @@ class FusedMix(FusedCell):
         G (B, C, H // 2, W // 2). In training the running statistics are updated.
 
     Raises:
-        ValueError: the number of branches, or of elements of alpha.
+        ValueError: the number of branches, or of elements of alpha; when called, shapes that do not fit, or an empty
+            batch in training.
+        TypeError: when called, any type of X but float32, float16 and bfloat16, if the operator covers the branches.
     """
 
     def __init__(self, branches: Sequence[nn.Cell], alpha: Parameter | None = None, impl: str = "auto") -> None:
@@ -137,15 +147,19 @@ class FusedMix(FusedCell):
             self.alpha = Tensor([0.0] * count, ms.float32)  # no Parameter: nothing is learned, nothing is stored
         else:
             self.adopt("alpha", alpha)
+        self.tell_names_apart()
         reason = _why_not_fused(branches)
         self._fusible, self._trains = reason is None, False
         if self._fusible:
-            self._eps = tuple(branch[1].eps for branch in branches)
+            # Plain tuples: mixed precision replaces the normalisations in `branches` by Cells around them.
+            self._blocks = tuple(tuple(branch) for branch in branches)
+            self._norms = tuple(branch[1] for branch in branches)
+            self._eps = each("FusedMix", "eps", [bn.eps for bn in self._norms], count)
             # nn.BatchNorm2d keeps the weight of the new value.
             self._momentum = tuple(1 - branch[1].momentum for branch in branches)
         if self.impl == _select.NATIVE:
             self._decide(reason, asked_for=_select.is_explicit(impl))
-        self.set_train(branches[0].training)
+        self.begin(branches[0].training)
 
     def _decide(self, reason: str | None, *, asked_for: bool) -> None:
         """Refine the operator's choice by what the branches allow."""
@@ -167,31 +181,32 @@ class FusedMix(FusedCell):
         self.impl = COMPOSITION
 
     def construct(self, x):
-        path = _select.path(OP, self.impl, self.automatic, x.shape, self.training)
-        native = path == "native" and self._fusible and x.dtype != ms.float64
-        if native and (self._trains or not self.training):
-            operands = []
-            for branch in self.branches:
-                conv, bn = branch[0], branch[1]
-                operands.append((conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance))
-            shapes = [operand[0].shape for operand in operands]
-            check_maam_mix("FusedMix", x.shape, x.dtype, self.alpha.shape, shapes)
-            result = _run_native(x, self.alpha, operands, self.training, self._momentum, self._eps)
-            return self._keep_statistics(*result) if self.training else result
-        weights = ops.softmax(self.alpha.reshape(-1), 0)
+        if not self._fusible:
+            return self._compose(x)
+        statistics = _norms.statistics_of(self._norms)
+        training = statistics != _norms.RUNNING
+        operands = [_branch.operands_of(block) for block in self._blocks]
+        check_operands("FusedMix", 1, x, self.alpha, operands, (), training)
+        native = _select.path(OP, self.impl, self.automatic, x.shape, training) == "native"
+        if native and statistics != _norms.MIXED and (self._trains or not training):
+            result = _run_native(x, self.alpha, operands, training, self._momentum, self._eps)
+            return self._keep_statistics(*result) if training else result
+        if is_empty(x.shape):
+            return pooled_nothing(x, operands[0][0].shape[0])
+        # As the kernels do, in the weights' type, and rounded once to that of x.
+        return self._compose(x.astype(operands[0][0].dtype)).astype(x.dtype)
+
+    def _compose(self, x):
         agents = []
         for branch in self.branches:
             agents.append(branch(x))
-        g = weights[0].astype(agents[0].dtype) * agents[0]
-        for i in range(1, len(agents)):
-            g = g + weights[i].astype(agents[i].dtype) * agents[i]
-        return g
+        return aggregate.reference(self.alpha, *agents) if len(agents) > 1 else agents[0]
 
     def _keep_statistics(self, g, statistics):
         i = 0
-        for branch in self.branches:
-            ops.assign(branch[1].moving_mean, statistics[i])
-            ops.assign(branch[1].moving_variance, statistics[i + 1])
+        for bn in self._norms:
+            ops.assign(bn.moving_mean, statistics[i])
+            ops.assign(bn.moving_variance, statistics[i + 1])
             i += 2
         return g
 
@@ -217,45 +232,17 @@ def _why_not_fused(branches: Sequence[nn.Cell]) -> str | None:
     return None
 
 
-@constexpr
-def _chosen(impl, training, shape, kernels):
-    choice = _select.choose(OP, impl, shape, training)
-    reason = why_not_training(kernels[0][1], [kernel[2] for kernel in kernels]) if training else None
-    if choice.impl != "native" or reason is None:
-        return choice.impl
-    if _select.is_explicit(impl):
-        raise RuntimeError(f"maam_ops.{OP}: impl=native: not available: {reason}. Use impl='reference'")
-    return "reference"
-
-
-@constexpr
-def _each(name, value, count):
-    values = (value,) * count if isinstance(value, (int, float)) else tuple(value)
-    if len(values) != count:
-        raise ValueError(f"maam_ops.{OP}: {name}: got {len(values)} values, expected one, or {count}")
-    return values
-
-
-@constexpr
-def _constants(count, eps, momentum=None):
-    """As the small float64 tensor in which they reach the kernels."""
-    values = list(_each("eps", eps, count))
-    return Tensor(values if momentum is None else values + list(_each("momentum", momentum, count)), ms.float64)
-
-
 def _run_native(x, alpha, branches, training, momentum, eps):
     operands = []
     for branch in branches:
         for tensor in branch:
-            operands.append(tensor if tensor.dtype == ms.float32 else tensor.astype(ms.float32))
-    wide = x if x.dtype == ms.float32 else x.astype(ms.float32)
-    alpha = alpha if alpha.dtype == ms.float32 else alpha.astype(ms.float32)
+            operands.append(wide(tensor))
     count = len(branches)
     if training:
-        result = _TRAINING[count](wide, _constants(count, eps, momentum), alpha, *operands)
+        result = _TRAINING[count](wide(x), constants_of(eps, momentum), wide(alpha), *operands)
         g = result[0]
         return (g if g.dtype == x.dtype else g.astype(x.dtype)), result[3:]
-    g = _INFERENCE[count](wide, _constants(count, eps), alpha, *operands)
+    g = _INFERENCE[count](wide(x), constants_of(eps), wide(alpha), *operands)
     return g if g.dtype == x.dtype else g.astype(x.dtype)
 
 
@@ -270,7 +257,7 @@ def _inference_gradients(x, eps, alpha, branches, dg):
         by = values[i].astype(ms.float32)
         agent = agent_of(x, branches[i], by)[0]
         dots = (*dots, (agent * dg).sum().reshape(1))
-        by_x, by_operands = _branch_gradients(x, branches[i], by, agent, weights[i] * dg)
+        by_x, by_operands = branch_gradients(x, branches[i], by, agent, weights[i] * dg)
         dx = dx + by_x
         gradients = gradients + by_operands
     dots = ops.concat(dots)
@@ -302,21 +289,21 @@ def _training_gradients(backward, input_gradient, arguments, out, dg):
 def _native_ops(count):
     """The inference and the training operator for this many branches."""
     first = ["x", "constants", "alpha"]
-    groups = [_names(_PARAMETERS + _STATISTICS, [part]) for part in range(count)]
+    groups = [names_of(PARAMETERS + STATISTICS, [part]) for part in range(count)]
     arguments = [*first, *(name for group in groups for name in group)]
     packed = "".join(f"({', '.join(group)}), " for group in groups)
     bprop = _native.bprop_of(
         arguments, f"gradients(x, constants, alpha, ({packed}), dout)", gradients=_inference_gradients
     )
     inference = _native.custom_op("MaamMix", arguments, ["g"], bprop)
-    parameters = _names(_PARAMETERS, range(count))
+    parameters = names_of(PARAMETERS, range(count))
     saved = ["moments", "pixel"]
     backward = _native.custom_op(
         "MaamMixBackward", [*first, *parameters, *saved, "dg"], [f"d{name}" for name in ("alpha", *parameters)]
     )
     input_gradient = _native.custom_op(
         "MaamMixInputGradient",
-        [*first, *parameters, *saved, "dg", *_names(("dgamma", "dbeta"), range(count))],
+        [*first, *parameters, *saved, "dg", *names_of(("dgamma", "dbeta"), range(count))],
         ["dx"],
     )
     bprop = _native.bprop_of(
@@ -326,7 +313,7 @@ def _native_ops(count):
         backward=backward,
         input_gradient=input_gradient,
     )
-    new = _names(("new_mean", "new_variance"), range(count))
+    new = names_of(("new_mean", "new_variance"), range(count))
     return inference, _native.custom_op("MaamMixTraining", arguments, ["g", *saved, *new], bprop)
 
 

@@ -6,6 +6,7 @@ caches, as much as a whole classifier takes for one image. :mod:`maam_ops._recor
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -68,7 +69,7 @@ class Predictor:
         image_shape: shape of one image, such as (3, 32, 32).
 
     Raises:
-        TypeError: ``net`` is no Cell.
+        TypeError: ``net`` is no Cell, or ``image_shape`` no sequence of whole numbers.
         ValueError: a net that does anything else between its operators, runs other operators for other batches, or
             whose result is not one row an image; extents in ``image_shape`` below 1.
         ImportError: there are no compiled kernels.
@@ -77,7 +78,12 @@ class Predictor:
     def __init__(self, net: nn.Cell, image_shape: Sequence[int]) -> None:
         if not isinstance(net, nn.Cell):
             raise TypeError(f"maam_ops.Predictor: net: got {type(net).__name__}, expected a Cell")
-        self.image_shape = tuple(int(extent) for extent in image_shape)
+        try:
+            self.image_shape = tuple(operator.index(extent) for extent in image_shape)
+        except TypeError:
+            raise TypeError(
+                f"maam_ops.Predictor: image_shape: got {image_shape!r}, expected whole numbers such as (3, 32, 32)"
+            ) from None
         if min(self.image_shape, default=1) < 1:
             raise ValueError(f"maam_ops.Predictor: image_shape: got {self.image_shape}, expected extents of at least 1")
         self._launch = _native.core().launch

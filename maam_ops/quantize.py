@@ -19,10 +19,14 @@ from mindspore import Parameter, Tensor, nn
 
 from maam_ops import _branch, _int8
 from maam_ops._calibrate import Layer, Net, Seen
+from maam_ops._cell import parameter_of
+from maam_ops._check import MAX_BRANCHES, MIN_BRANCHES
 from maam_ops.aggregate import FusedAgentAggregate
+from maam_ops.dense import FusedDense
 from maam_ops.dense_int8 import DenseInt8
 from maam_ops.maam_deep_int8 import MAX_MIDDLE, MaamDeepInt8
 from maam_ops.maam_int8 import MaamInt8
+from maam_ops.reduce import check_bn, check_conv
 
 RULES = ("max", "percentile", "mse")
 BEST = "best"
@@ -80,19 +84,21 @@ def quantize(
         branches: N Cells (2 to 8) as :class:`maam_ops.FusedMAAM` takes for one operator.
         alpha: their learned weights, or the Cell that holds them.
         conv, bn: the 1x1 convolution without bias and its normalisation.
-        classifier: dense layers, ``nn.Dense`` or ``maam_ops.FusedDense``; ReLU is between them, none behind the last.
+        classifier: dense layers, ``nn.Dense`` or ``maam_ops.FusedDense``; ReLU is between them, whether they have it
+            themselves or not, and nothing behind the last.
         images: (B, Cin, H, W), some hundreds of those it will see, as the branches take them.
         rule: "max", "percentile" or "mse" (see the module's description); "best" tries all three and keeps the one
             whose logits are nearest to those in float32 on ``images``.
         impl: "auto", "native" or "reference"; native and reference give the same bits.
 
     Raises:
-        ValueError: branches that have no operator on bytes, or images or layers that do not fit.
+        TypeError: parts that are something else.
+        ValueError: branches that have no operator on bytes, images or layers that do not fit, or another activation.
         RuntimeError: the implementation asked for is not available here.
     """
     if rule not in (*RULES, BEST):
         raise ValueError(f"maam_ops.quantize: rule: got {rule!r}, expected one of {', '.join((BEST, *RULES))}")
-    weights = alpha if isinstance(alpha, Parameter) else alpha.alpha
+    weights = parameter_of("quantize", alpha, FusedAgentAggregate)
     net = _read(branches, weights, conv, bn, classifier)
     data = np.asarray(images.float().asnumpy() if isinstance(images, Tensor) else images, np.float32)
     inputs = net.branches[0][0].weight.shape[1]
@@ -122,7 +128,15 @@ def quantize(
 
 
 def _read(branches, alpha, conv, bn, classifier) -> Net:
-    """The classifier's layers; ValueError where it is none that runs on bytes."""
+    """The classifier's layers; TypeError or ValueError where it is none that runs on bytes."""
+    if len(branches) != alpha.size:
+        raise ValueError(
+            f"maam_ops.quantize: branches: got {len(branches)}, expected {alpha.size}, as alpha has elements"
+        )
+    if not MIN_BRANCHES <= alpha.size <= MAX_BRANCHES:
+        raise ValueError(f"maam_ops.quantize: branches: got {alpha.size}, expected {MIN_BRANCHES} to {MAX_BRANCHES}")
+    check_conv("quantize", conv)
+    check_bn("quantize", bn, conv.out_channels)
     depth = _branch.convolutions_of(branches[0])
     channels = conv.in_channels
     for i, branch in enumerate(branches):
@@ -132,15 +146,8 @@ def _read(branches, alpha, conv, bn, classifier) -> Net:
                 f"maam_ops.quantize: branch {i} {reason}. It has no operator on bytes: run this classifier in float32, "
                 "float16 or bfloat16"
             )
-    if conv.kernel_size != (1, 1) or conv.has_bias or conv.stride != (1, 1):
-        raise ValueError(f"maam_ops.quantize: conv: got {conv}, expected a 1x1 convolution of stride 1 without bias")
-    if not classifier:
-        raise ValueError("maam_ops.quantize: classifier: got no dense layer, expected at least one")
+    _check_classifier(list(classifier))
     mix = alpha.asnumpy().astype(np.float64).ravel()
-    if mix.size != len(branches):
-        raise ValueError(
-            f"maam_ops.quantize: branches: got {len(branches)}, expected {mix.size}, as alpha has elements"
-        )
     mix = np.exp(mix - mix.max())
     mix /= mix.sum()
     read = []
@@ -153,6 +160,37 @@ def _read(branches, alpha, conv, bn, classifier) -> Net:
         weight = _numbers(layer.weight)
         layers.append(Layer(weight, np.zeros(len(weight)) if layer.bias is None else _numbers(layer.bias)))
     return Net(read, _fold(conv, bn, 1), layers)
+
+
+def _check_classifier(layers: Sequence[nn.Cell]) -> None:
+    """Raise TypeError or ValueError unless these are dense layers, each for the next, that ReLU may stand between."""
+    if not layers:
+        raise ValueError("maam_ops.quantize: classifier: got no dense layer, expected at least one")
+    for i, layer in enumerate(layers):
+        if type(layer) not in (nn.Dense, FusedDense):
+            raise TypeError(
+                f"maam_ops.quantize: classifier: layer {i}: got a {type(layer).__name__}, expected nn.Dense or "
+                "FusedDense; the ReLU between them is understood"
+            )
+        last = i == len(layers) - 1
+        activation = _activation(layer)
+        if activation is not None and (last or activation != "ReLU"):
+            expected = "none behind the last" if last else "ReLU or none"
+            raise ValueError(
+                f"maam_ops.quantize: classifier: layer {i}: got activation {activation}, expected {expected}"
+            )
+        if i and layer.weight.shape[1] != layers[i - 1].weight.shape[0]:
+            raise ValueError(
+                f"maam_ops.quantize: classifier: layer {i}: got {layer.weight.shape[1]} inputs, expected the "
+                f"{layers[i - 1].weight.shape[0]} outputs of layer {i - 1}"
+            )
+
+
+def _activation(layer: nn.Dense | FusedDense) -> str | None:
+    """What the layer does behind its sum."""
+    if isinstance(layer, FusedDense):
+        return "ReLU" if layer.relu else None
+    return None if layer.activation is None else type(layer.activation).__name__
 
 
 def _why_not(branch: nn.Cell, depth: int, channels: int, first: nn.Cell) -> str | None:

@@ -11,9 +11,9 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
-from maam_ops import _native, _select
-from maam_ops._cell import FusedCell
-from maam_ops._check import check_reduce
+from maam_ops import _native, _norms, _select
+from maam_ops._cell import FusedCell, require_exactly
+from maam_ops._check import check_reduce, each, shape_of, shapes_of
 from maam_ops.ascend import reduce_akg
 
 OP = "reduce"
@@ -36,7 +36,9 @@ def reference(
 
     Computes in float32 (float64 for float64 data) and rounds F, as the kernels do.
     """
-    check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
+    shapes = shapes_of((weight, gamma, beta, moving_mean, moving_variance))
+    check_reduce(OP, shape_of(OP, "g", g), g.dtype, shapes, training)
+    momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
     return _compose(
         _normalise, g, weight, gamma, beta, moving_mean, moving_variance, training=training, momentum=momentum, eps=eps
     )
@@ -45,6 +47,8 @@ def reference(
 def _compose(normalise, g, weight, gamma, beta, moving_mean, moving_variance, *, training, momentum, eps):
     """The operator from MindSpore ops, around an implementation of its elementwise end."""
     wide = ms.float64 if g.dtype == ms.float64 else ms.float32
+    # Buffers, old and new: as in the kernels, no gradient passes through them.
+    moving_mean, moving_variance = ops.stop_gradient(moving_mean), ops.stop_gradient(moving_variance)
     z = _conv1x1(g.astype(wide), weight.astype(wide))
     if not training:
         mean, variance = moving_mean.astype(wide), moving_variance.astype(wide)
@@ -58,6 +62,7 @@ def _compose(normalise, g, weight, gamma, beta, moving_mean, moving_variance, *,
     unbiased = variance * _scalar(count / (count - 1), wide)
     new_mean = old * moving_mean.astype(wide) + new * mean
     new_variance = old * moving_variance.astype(wide) + new * unbiased
+    new_mean, new_variance = ops.stop_gradient(new_mean), ops.stop_gradient(new_variance)
     return f, new_mean.astype(moving_mean.dtype), new_variance.astype(moving_variance.dtype)
 
 
@@ -80,6 +85,7 @@ def reduce(
         g: (B, C, H, W), one of float32, float16, bfloat16, float64.
         weight: (O, C, 1, 1) or (O, C).
         gamma, beta, moving_mean, moving_variance: (O,); float32, or float64 for float64 data (anything else is cast).
+            The running statistics, given or returned, take no gradient.
         training: normalise by the statistics of this batch, and update the running ones.
         momentum: weight of the old running statistics, as the argument of ``nn.BatchNorm2d``.
         eps: added to the variance.
@@ -91,11 +97,13 @@ def reduce(
 
     Raises:
         ValueError: shapes that do not fit; training with a single element per channel, whose variance is undefined
-            (``nn.BatchNorm2d`` would silently put NaN into ``moving_variance``).
+            (``nn.BatchNorm2d`` would silently put NaN into ``moving_variance``); eps or momentum out of range.
         TypeError: dtype of g.
         RuntimeError: the implementation asked for is not available here.
     """
-    check_reduce(OP, g.shape, g.dtype, weight.shape, gamma.shape, beta.shape, training)
+    shapes = shapes_of((weight, gamma, beta, moving_mean, moving_variance))
+    check_reduce(OP, shape_of(OP, "g", g), g.dtype, shapes, training)
+    momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
     chosen = _select.chosen(OP, impl, g.shape, training)
     if chosen == "native":
         return _run_native(g, weight, gamma, beta, moving_mean, moving_variance, training, momentum, eps)
@@ -118,13 +126,18 @@ def reduce(
 
 
 class BatchNormReduce(FusedCell):
-    """The parameters of a 1x1 convolution and a batch normalisation, shared by the Cells that fuse them."""
+    """The parameters of a 1x1 convolution and a batch normalisation, shared by the Cells that fuse them.
+
+    There is no ``nn.BatchNorm2d`` in them: to freeze the normalisation call ``set_train(False)`` on the Cell.
+    """
+
+    use_batch_statistics = None  # as of nn.BatchNorm2d: the training flag decides
 
     def _adopt_reduce(self, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
-        """Take over the Parameter objects of the two Cells, names included."""
+        """Take over the Parameter objects of the two Cells."""
         owner = type(self).__name__
-        _check_conv(owner, conv)
-        _check_bn(owner, bn, conv.out_channels)
+        check_conv(owner, conv)
+        check_bn(owner, bn, conv.out_channels)
         for attribute, parameter in (
             ("weight", conv.weight),
             ("moving_mean", bn.moving_mean),
@@ -134,7 +147,7 @@ class BatchNormReduce(FusedCell):
         ):
             self.adopt(attribute, parameter)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
-        self.eps, self.momentum = float(bn.eps), 1.0 - float(bn.momentum)
+        self.eps, self.momentum = each(owner, "eps", bn.eps, 1)[0], 1.0 - float(bn.momentum)
 
     def _keep_statistics(self, f, new_mean, new_variance):
         ops.assign(self.moving_mean, new_mean)
@@ -144,6 +157,8 @@ class BatchNormReduce(FusedCell):
 
 class FusedReduce(BatchNormReduce):
     """1x1 convolution without bias, batch normalisation and ReLU as one operator.
+
+    It holds no ``nn.BatchNorm2d``: to freeze the normalisation in a net that trains, call ``set_train(False)`` on it.
 
     Args:
         in_channels: C.
@@ -168,13 +183,22 @@ class FusedReduce(BatchNormReduce):
 
     @classmethod
     def from_cells(cls, conv: nn.Conv2d, bn: nn.BatchNorm2d, impl: str = "auto") -> FusedReduce:
-        """The fused form of ``ReLU(bn(conv(g)))``: the Parameter objects are kept, so checkpoints stay valid."""
+        """The fused form of ``ReLU(bn(conv(g)))``.
+
+        The Parameter objects are kept; their names too, until the result becomes an attribute: see
+        ``maam_ops.names_kept``.
+
+        Raises:
+            TypeError: the Cells are others, or of a subclass.
+            ValueError: the convolution or the normalisation is not that of the operator.
+        """
         cell = cls(1, 1, impl=impl)
         cell._adopt_reduce(conv, bn)
         cell.set_train(bn.training)
         return cell
 
     def construct(self, g):
+        shape, training = shape_of("FusedReduce", "g", g), _norms.by_batch(self)
         result = reduce(
             g,
             self.weight,
@@ -182,12 +206,12 @@ class FusedReduce(BatchNormReduce):
             self.beta,
             self.moving_mean,
             self.moving_variance,
-            training=self.training,
+            training=training,
             momentum=self.momentum,
             eps=self.eps,
-            impl=_select.path(OP, self.impl, self.automatic, g.shape, self.training),
+            impl=_select.path(OP, self.impl, self.automatic, shape, training),
         )
-        if self.training:
+        if training:
             return self._keep_statistics(result[0], result[1], result[2])
         return result
 
@@ -198,8 +222,9 @@ class FusedReduce(BatchNormReduce):
         )
 
 
-def _check_conv(owner: str, conv: nn.Conv2d) -> None:
-    """Raise ValueError unless the convolution is the 1x1 one the operator computes."""
+def check_conv(owner: str, conv: nn.Conv2d) -> None:
+    """Raise TypeError or ValueError unless the convolution is the 1x1 one the operator computes."""
+    require_exactly(owner, "conv", conv, nn.Conv2d)
     for what, got, expected in (
         ("kernel_size", tuple(conv.kernel_size), (1, 1)),
         ("stride", tuple(conv.stride), (1, 1)),
@@ -211,8 +236,9 @@ def _check_conv(owner: str, conv: nn.Conv2d) -> None:
             raise ValueError(f"maam_ops.{owner}: conv: got {what} {got}, expected {expected}")
 
 
-def _check_bn(owner: str, bn: nn.BatchNorm2d, channels: int) -> None:
-    """Raise ValueError unless the normalisation is the plain one over the convolution's channels."""
+def check_bn(owner: str, bn: nn.BatchNorm2d, channels: int) -> None:
+    """Raise TypeError or ValueError unless the normalisation is the plain one over the convolution's channels."""
+    require_exactly(owner, "bn", bn, nn.BatchNorm2d)
     if bn.num_features != channels:
         raise ValueError(f"maam_ops.{owner}: bn: got {bn.num_features} features, expected {channels} as conv gives")
     if bn.use_batch_statistics is not None:
@@ -233,8 +259,9 @@ def _normalise_akg(z, mean, variance, gamma, beta, eps):
 
 
 def _conv1x1(g, weight):
-    batch, channels, height, width = g.shape
+    channels = weight.shape[1]
     if g.dtype == ms.float64:  # there is no float64 Conv2D on CPU
+        batch, _, height, width = g.shape
         pixels = ops.transpose(g, (0, 2, 3, 1)).reshape((-1, channels))
         z = ops.matmul(pixels, ops.transpose(weight.reshape((-1, channels)), (1, 0)))
         return ops.transpose(z.reshape((batch, height, width, -1)), (0, 3, 1, 2))

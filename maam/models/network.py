@@ -11,8 +11,7 @@ adopts those parameters, so both implementations have the same names, initial va
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
@@ -169,15 +168,6 @@ class BranchMean(nn.Cell):
         return mixed if len(branches) == 1 else mixed * (1.0 / len(branches))
 
 
-@contextmanager
-def _names_kept(cell: nn.Cell) -> Iterator[None]:
-    """Undo the renaming MindSpore does to shared parameters when a cell is assigned to an attribute."""
-    names = [(parameter, parameter.name) for parameter in cell.get_parameters()]
-    yield
-    for parameter, name in names:
-        parameter.name = name
-
-
 def _fits_whole_module(config: MaamConfig) -> bool:
     """Whether the branches are of the kind that `maam_ops.FusedMAAM` runs as one operator in evaluation."""
     if any(isinstance(entry, str) for entry in config.channels):
@@ -224,7 +214,7 @@ class MultiAgentModule(nn.Cell):
 
     def fuse(self, config: MaamConfig, impl: str) -> None:
         """Run through the fused operators from now on, as far as they go; the parameters stay where they are."""
-        with _names_kept(self):
+        with maam_ops.names_kept(self):
             self._fuse(config, impl)
 
     def _fuse(self, config: MaamConfig, impl: str) -> None:
@@ -298,7 +288,7 @@ class Maam(nn.Cell):
         They flatten the features themselves: MindSpore has no Flatten or Reshape of bfloat16 on CPU.
         """
         _, hidden, _, output = self.classifier
-        with _names_kept(self):
+        with maam_ops.names_kept(self):
             self.classifier = nn.SequentialCell(
                 nn.Identity(),
                 maam_ops.FusedDense.from_cell(hidden, relu=True, impl=impl),

@@ -55,5 +55,5 @@ def quantize(net: nn.Cell, images: np.ndarray | Tensor, *, rule: str = "best", i
             rule=rule,
             impl=impl,
         )
-    except (ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise MaamError(str(error)) from error

@@ -85,8 +85,8 @@ def write(results: Path, out: Path, runs: Mapping[str, Run]) -> list[Path]:
     judged = _claims(results)
     if not any(found.values()) and judged is None:
         raise MaamError(
-            f"--results {results}: got no finished run, expected RUN/seedK/{files.RESULT_NAME} in it, RUN one of "
-            f"{', '.join(runs)}"
+            f"--results {results}: got no finished run, expected RUN/seedK/{files.RESULT_NAME} in it; name the folder "
+            "of results, or leave --from-results out to train"
         )
     images = plots.draw(list(runs.values()), found)
     content = {**context(runs, found, judged), "plots": list(images)}

@@ -49,9 +49,10 @@ def fuse(
 ) -> FuseReport:
     """Swaps fused operators into ``net``, in place, where that provably changes nothing but speed.
 
-    It looks for 1x1 or 3x3 convolution, batch normalisation, ReLU as Cells in a row (in ``nn.SequentialCell`` or as
-    attributes whose use in a row the source shows), behind 3x3 a 2x2 max-pool too; for dense layers with and without a
-    ReLU behind them; and for Cells that compute a softmax-weighted sum of 2 to 8 branches, however they write it.
+    It looks for 1x1 or 3x3 convolution, batch normalisation, ReLU as Cells in a row (in an ``nn.SequentialCell`` that
+    the source only calls as a whole, or as attributes whose use in a row the source shows), behind 3x3 a 2x2 max-pool
+    too; for dense layers with and without a ReLU behind them; and for Cells that compute a softmax-weighted sum of 2 to
+    8 branches, however they write it.
     Parameters stay the same objects with the same names, so checkpoints load both ways and an optimizer stays valid.
     The result is checked on a probe batch: outputs, gradients and running statistics, in evaluation and in training;
     what does not pass is taken out again. The net's values and training state stay as they were.
@@ -71,7 +72,7 @@ def fuse(
         FuseReport: swaps, refusals with reasons, kernels before and after, largest error. ``print`` it.
 
     Raises:
-        TypeError: ``net`` is not a Cell, or ``probe`` has no Tensor in it.
+        TypeError: ``net`` is not a Cell, ``rules`` are none, or ``probe`` has no Tensor in it.
         ValueError: a rule names no Cell of the net, or an unknown pattern; unknown ``impl``.
         RuntimeError: the implementation asked for is not available; the net does not run on the probe given.
     """
@@ -100,8 +101,12 @@ def fuse(
 def _rules_by_pattern(rules: Mapping[str, str] | Iterable[Rule] | None, paths: list[str]) -> dict[str, frozenset[str]]:
     if isinstance(rules, Mapping):
         rules = [Rule(path, pattern) for path, pattern in rules.items()]
+    if isinstance(rules, str) or not isinstance(rules or (), Iterable):
+        raise TypeError(f"maam_ops.fuse: rules: got {rules!r}, expected patterns by path, or Rules")
     named: dict[str, set[str]] = {pattern: set() for pattern in _PATTERNS}
     for rule in rules or ():
+        if not isinstance(rule, Rule):
+            raise TypeError(f"maam_ops.fuse: rules: got {rule!r}, expected a Rule such as Rule('maam.fusion', 'keep')")
         if rule.pattern not in named:
             expected = ", ".join(_PATTERNS)
             raise ValueError(

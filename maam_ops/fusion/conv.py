@@ -13,7 +13,7 @@ from maam_ops import _branch, conv_block, reduce
 from maam_ops._cell import FusedCell
 from maam_ops.fusion.checks import NotFusable, only_call, only_slot, require_plain, require_sole_owner
 from maam_ops.fusion.report import Refusal
-from maam_ops.fusion.rows import follower, only_reader, require_in_a_row, why_not_in_a_row
+from maam_ops.fusion.rows import follower, only_reader, require_in_a_row, runs_once, why_not_in_a_row
 from maam_ops.fusion.slots import Slot, Tree
 from maam_ops.fusion.trace import Call, Trace
 
@@ -83,7 +83,7 @@ def _match(tree: Tree, trace: Trace, conv: nn.Conv2d, pattern: str, *, vouched: 
         require_plain(cell, tree.path(cell))
     for parameter in (*conv.get_parameters(), *bn.get_parameters()):
         require_sole_owner(tree, parameter)
-    shared_relu = len(tree.of(relu)) > 1 or len(trace.of(relu)) > 1
+    shared_relu = len(trace.of(relu)) > 1 or len(tree.of(relu)) > 1 or not (vouched or runs_once(tree, relu))
     if not vouched:
         for slot, call in ((conv_slot, conv_call), (bn_slot, bn_call)):
             if call.caller is not slot.parent:

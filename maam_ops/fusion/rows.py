@@ -6,6 +6,7 @@ from mindspore import nn
 
 from maam_ops.fusion import source
 from maam_ops.fusion.checks import NotFusable, require_plain
+from maam_ops.fusion.containers import why_opened
 from maam_ops.fusion.slots import Slot, Tree, is_plain_sequential
 from maam_ops.fusion.trace import Call, Trace
 
@@ -32,13 +33,24 @@ def follower(tree: Tree, trace: Trace, slot: Slot, kind: type[nn.Cell]) -> Slot 
     if len(readers) != 1 or type(readers[0].cell) is not kind:
         return None
     cell = readers[0].cell
-    if len(tree.of(cell)) != 1 or len(trace.of(cell)) != 1 or why_not_in_a_row(tree, slot, tree.of(cell)[0]):
+    if len(trace.of(cell)) != 1 or not runs_once(tree, cell) or why_not_in_a_row(tree, slot, tree.of(cell)[0]):
         return None
     try:
         require_plain(cell, tree.path(cell))
     except NotFusable:
         return None
     return tree.of(cell)[0]
+
+
+def runs_once(tree: Tree, cell: nn.Cell) -> bool:
+    """Whether the Cell stands at one place, which the source of the net uses once."""
+    places = tree.of(cell)
+    if len(places) != 1:
+        return False
+    parent = places[0].parent
+    if is_plain_sequential(parent):
+        return why_opened(tree, parent) is None
+    return source.why_not_named_once(parent, places[0].key) is None
 
 
 def require_in_a_row(tree: Tree, producer: Slot, consumer: Slot) -> None:
@@ -54,6 +66,14 @@ def require_in_a_row(tree: Tree, producer: Slot, consumer: Slot) -> None:
 
 def why_not_in_a_row(tree: Tree, producer: Slot, consumer: Slot) -> str | None:
     """Why ``consumer`` is not proven to be the only reader of what ``producer`` returns, or None."""
+    reason = _why_not_next(tree, producer, consumer)
+    for slot in (producer, consumer):
+        if reason is None and is_plain_sequential(slot.parent):
+            reason = why_opened(tree, slot.parent)
+    return reason
+
+
+def _why_not_next(tree: Tree, producer: Slot, consumer: Slot) -> str | None:
     for outer_producer in _outwards(tree, producer, last=True):
         for outer_consumer in _outwards(tree, consumer, last=False):
             parent = outer_producer.parent

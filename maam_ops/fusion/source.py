@@ -6,6 +6,7 @@ A recorded run shows where a tensor went this time; the source shows that it goe
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import textwrap
 from collections.abc import Iterator
@@ -23,8 +24,13 @@ def methods(cell: nn.Cell) -> dict[str, ast.FunctionDef]:
     Raises:
         SourceError: no source.
     """
+    return _methods_of(type(cell))
+
+
+@functools.cache  # asked for each Cell of a class, and to find a class in a long file takes its time
+def _methods_of(kind: type[nn.Cell]) -> dict[str, ast.FunctionDef]:
     found: dict[str, ast.FunctionDef] = {}
-    for owner in type(cell).__mro__:
+    for owner in kind.__mro__:
         if owner is nn.Cell:
             break
         try:
@@ -37,6 +43,15 @@ def methods(cell: nn.Cell) -> dict[str, ast.FunctionDef]:
     return found
 
 
+def why_not_named_once(parent: nn.Cell, key: str) -> str | None:
+    """Why ``self.<key>`` is not proven to stand in one place of the Cell's methods, or None."""
+    try:
+        count = len(_uses(methods(parent), key))
+    except SourceError as error:
+        return str(error)
+    return None if count == 1 else _named(parent, key, count)
+
+
 def why_not_only_reader(parent: nn.Cell, producer: str, consumer: str) -> str | None:
     """Why ``self.<producer>(...)`` is not proven to have ``self.<consumer>(...)`` as its only reader, or None.
 
@@ -47,14 +62,9 @@ def why_not_only_reader(parent: nn.Cell, producer: str, consumer: str) -> str | 
         functions = methods(parent)
     except SourceError as error:
         return str(error)
-    uses = [
-        (function, node)
-        for function in functions.values()
-        for node in ast.walk(function)
-        if _is_self_attribute(node, producer)
-    ]
+    uses = _uses(functions, producer)
     if len(uses) != 1:
-        return f"{type(parent).__name__} names self.{producer} {len(uses)} times in its methods, expected once"
+        return _named(parent, producer, len(uses))
     function, attribute = uses[0]
     parents = {child: node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
     call = parents[attribute]
@@ -68,27 +78,40 @@ def why_not_only_reader(parent: nn.Cell, producer: str, consumer: str) -> str | 
     return f"the output of self.{producer} does not go straight into self.{consumer}"
 
 
+def _uses(functions: dict[str, ast.FunctionDef], key: str) -> list[tuple[ast.FunctionDef, ast.Attribute]]:
+    return [
+        (function, node)
+        for function in functions.values()
+        for node in ast.walk(function)
+        if is_self_attribute(node, key)
+    ]
+
+
+def _named(parent: nn.Cell, key: str, count: int) -> str:
+    return f"{type(parent).__name__} names self.{key} {count} times in its methods, expected once"
+
+
 def _why_not_read_once(
     function: ast.FunctionDef, parents: dict[ast.AST, ast.AST], assignment: ast.Assign, producer: str, consumer: str
 ) -> str | None:
     name = assignment.targets[0].id
     block = _block(parents[assignment], assignment)
     start = block.index(assignment)
-    reads: list[ast.Name] = []
+    found: list[ast.Name] = []
     rebound = False
     for statement in block[start + 1 :]:
-        reads += _reads(statement, name)
+        found += reads(statement, name)
         if isinstance(statement, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id == name for target in statement.targets
         ):
             rebound = True
             break
     if not rebound and parents[assignment] is not function:
-        inside = {read for statement in block for read in _reads(statement, name)}
-        reads += [read for read in _reads(function, name) if read not in inside]
-    if len(reads) == 1 and _is_call_with_only(parents[reads[0]], consumer, reads[0]):
+        inside = {read for statement in block for read in reads(statement, name)}
+        found += [read for read in reads(function, name) if read not in inside]
+    if len(found) == 1 and _is_call_with_only(parents[found[0]], consumer, found[0]):
         return None
-    return f"{name}, the output of self.{producer}, is read {len(reads)} times, expected once, by self.{consumer}"
+    return f"{name}, the output of self.{producer}, is read {len(found)} times, expected once, by self.{consumer}"
 
 
 def attributes_branched_on(cell: nn.Cell) -> list[str]:
@@ -120,7 +143,8 @@ def mentions(cell: nn.Cell, word: str) -> bool:
     return word in source.lower()
 
 
-def _is_self_attribute(node: ast.AST, name: str) -> bool:
+def is_self_attribute(node: ast.AST, name: str) -> bool:
+    """Whether the code is ``self.<name>``."""
     return (
         isinstance(node, ast.Attribute)
         and node.attr == name
@@ -132,7 +156,7 @@ def _is_self_attribute(node: ast.AST, name: str) -> bool:
 def _is_call_with_only(node: ast.AST, attribute: str, argument: ast.AST) -> bool:
     return (
         isinstance(node, ast.Call)
-        and _is_self_attribute(node.func, attribute)
+        and is_self_attribute(node.func, attribute)
         and len(node.args) == 1
         and node.args[0] is argument
         and not node.keywords
@@ -146,7 +170,8 @@ def _block(owner: ast.AST, statement: ast.stmt) -> list[ast.stmt]:
     raise AssertionError("a statement stands in a block of its parent")
 
 
-def _reads(node: ast.AST, name: str) -> list[ast.Name]:
+def reads(node: ast.AST, name: str) -> list[ast.Name]:
+    """Where the code reads a variable."""
     return [read for read in _names(node) if read.id == name and isinstance(read.ctx, ast.Load)]
 
 

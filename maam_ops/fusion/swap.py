@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mindspore import Parameter, nn
 
+from maam_ops._cell import FusedCell
 from maam_ops.aggregate import FusedAgentAggregate
 from maam_ops.aggregate_reduce import FusedAggregateReduce
 from maam_ops.conv_block import FusedConvBlock
@@ -124,7 +125,8 @@ def _pass_on(*slots: Slot | None) -> None:
 
 def _place(slot: Slot, cell: nn.Cell, old: nn.Cell) -> None:
     hold(cell, _own_parameters(old))
-    cell.set_train(old.training)
+    if not isinstance(cell, FusedCell):  # that has the flag of its normalisation, which may be frozen where old is not
+        cell.set_train(old.training)
     cell.set_grad(old.requires_grad)
     put(slot, cell)
 

@@ -123,6 +123,44 @@ def test_a_view_is_refused_where_its_update_would_be_lost(pynative, plain, fused
         optimizer((Tensor(random(4, 3)),))
 
 
+class Update(nn.Cell):
+    """A step of given gradients, inside a graph where the mode has one."""
+
+    def __init__(self, optimizer):
+        super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
+
+    def construct(self, *gradients):
+        return self.optimizer(gradients)
+
+
+@both
+@pytest.mark.parametrize(
+    "shapes, message",
+    [
+        ([(4, 3), (4,)], r"got shape \(4, 3\) for w, expected \(3, 4\) as it has itself"),
+        ([(3, 4), (1,)], r"got shape \(1,\) for b, expected \(4,\)"),
+        ([(3, 4)], "got 1, expected 2, one for each parameter in their order"),
+        ([(3, 4), (4,), (4,)], "got 3, expected 2"),
+    ],
+    ids=["transposed", "scalar", "too few", "too many"],
+)
+def test_gradients_of_other_parameters_are_refused(mode, plain, fused, shapes, message):
+    parameters = [Parameter(Tensor(random(*shape)), name=name) for name, shape in (("w", (3, 4)), ("b", (4,)))]
+    with pytest.raises(ValueError, match=f"maam_ops.{fused.__name__}: gradients: {message}"):
+        Update(fused(parameters, impl="native"))(*(Tensor(random(*shape)) for shape in shapes))
+    np.testing.assert_array_equal(parameters[0].asnumpy(), random(3, 4))
+
+
+@both
+def test_what_is_no_tuple_of_gradients_is_refused(pynative, plain, fused):
+    optimizer = fused([Parameter(Tensor(random(3)), name="w")], impl="native")
+    with pytest.raises(TypeError, match=r"gradients: got None for w, expected a Tensor of shape \(3,\)"):
+        optimizer((None,))
+    with pytest.raises(TypeError, match="gradients: got no tuple, expected a tuple of 1 Tensors"):
+        optimizer(Tensor(random(3)))
+
+
 @pytest.mark.parametrize(
     "options, reason",
     [({"use_amsgrad": True}, "AMSGrad"), ({"use_lazy": True}, "the lazy form"), ({"half": True}, "p is Float16")],

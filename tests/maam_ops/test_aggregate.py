@@ -198,6 +198,18 @@ class TestErrors:
         with pytest.raises(ValueError, match="init: got 2 values, expected 3"):
             maam_ops.FusedAgentAggregate(3, [1.0, 2.0])
 
+    @pytest.mark.parametrize("count", [3.0, None])
+    def test_number_that_is_none(self, count):
+        with pytest.raises(TypeError, match=f"FusedAgentAggregate: branches: got {count}, expected a whole number"):
+            maam_ops.FusedAgentAggregate(count)
+
+    def test_what_is_no_tensor(self, pynative):
+        x = tensors((2, 2), 1)[0]
+        with pytest.raises(TypeError, match=r"agent_aggregate: alpha: got a NoneType, expected a mindspore\.Tensor"):
+            agent_aggregate(None, x, x)
+        with pytest.raises(TypeError, match=r"agent_aggregate: branch 1: got a NoneType, expected a mindspore\.Tensor"):
+            agent_aggregate(Tensor([1.0, 2.0]), x, None)
+
 
 class TestChoice:
     def test_environment(self, pynative, monkeypatch):
@@ -207,6 +219,12 @@ class TestChoice:
         monkeypatch.setenv("MAAM_OPS_IMPL", "natve")
         with pytest.raises(ValueError, match="MAAM_OPS_IMPL: got 'natve', expected one of auto, native, reference"):
             maam_ops.FusedAgentAggregate(2)
+
+    def test_a_cell_keeps_its_choice_when_the_environment_changes(self, pynative, monkeypatch):
+        cell, branches = maam_ops.FusedAgentAggregate(2), tensors((2, 2), 2)
+        for value in ("reference", "natve"):
+            monkeypatch.setenv("MAAM_OPS_IMPL", value)
+            assert {name.split("/")[0] for name in maam_ops.explain(cell, *branches).kernels} == {"aggregate_forward"}
 
     def test_unknown_name(self):
         with pytest.raises(ValueError, match="impl: got 'fast', expected one of auto, native, reference"):

@@ -120,7 +120,7 @@ class TestErrors:
         operands = (net.conv1.weight, net.bn1.gamma, net.bn1.beta, net.bn1.moving_mean, net.bn1.moving_variance)
         with pytest.raises(ValueError, match=r"weight: got shape \(6, 3, 3, 3\), expected \(C, 2, 3, 3\)"):
             conv_block(images(1, 2, 8, 8), *operands)
-        with pytest.raises(ValueError, match="expected at least two pixels a channel in training"):
+        with pytest.raises(ValueError, match=r"1 element\(s\) per channel, expected at least 2 in training"):
             conv_block(images(1, 3, 1, 1), *operands, training=True)
         with pytest.raises(ValueError, match=r"residual: got shape \(1, 6, 4, 4\), expected \(1, 6, 8, 8\)"):
             conv_block(images(1, 3, 8, 8), *operands, images(1, 6, 4, 4))

@@ -273,6 +273,10 @@ def test_bad_arguments_are_named():
         ValueError, match="got pattern 'sum', expected one of agent_aggregate, reduce, conv_block, keep"
     ):
         fuse(net, {"maam.fusion": "sum"}, probe=IMAGES)
+    with pytest.raises(TypeError, match="rules: got 'w', expected patterns by path, or Rules"):
+        fuse(net, "w", probe=IMAGES)
+    with pytest.raises(TypeError, match=r"rules: got \('w', 'keep'\), expected a Rule such as"):
+        fuse(net, [("w", "keep")], probe=IMAGES)
     with pytest.raises(TypeError, match="probe: got str, expected a Tensor"):
         fuse(net, probe="batch")
     with pytest.raises(RuntimeError, match=r"probe: the net does not run on it \(given \(2, 3, 10, 10\)"):

@@ -251,7 +251,7 @@ class TestErrors:
             maam_ops.FusedMAAM.from_cells([branch()] * 3, net.attention, net.conv, net.bn)
 
     def test_channels_of_the_images(self, mode):
-        with pytest.raises(ValueError, match=r"branch 0: got a weight of shape \(4, 3, 3, 3\), expected"):
+        with pytest.raises(ValueError, match=r"branch 0: weight: got shape \(4, 3, 3, 3\), expected"):
             Net([branch(), branch()]).fused()(images(1, 2, 8, 8)).asnumpy()
 
     def test_double_precision(self, pynative):

@@ -175,7 +175,7 @@ def test_the_presets_run_it(pynative):
 
 class TestErrors:
     def test_channels_of_the_images(self, mode):
-        with pytest.raises(ValueError, match=r"branch 0: got a first weight of shape \(5, 3, 3, 3\), expected"):
+        with pytest.raises(ValueError, match=r"branch 0: first weight: got shape \(5, 3, 3, 3\), expected"):
             Net([deep_branch(), deep_branch()]).fused()(images(1, 2, 8, 8)).asnumpy()
 
     def test_double_precision(self, pynative):

@@ -69,6 +69,17 @@ def test_other_branches_run_as_they_are(pynative):
         net.fused("native")
 
 
+class Same(nn.Cell):
+    def construct(self, x):
+        return x * 1
+
+
+def test_other_branches_of_half_data_are_summed_in_float32(pynative):
+    alpha = ms.Parameter(ms.Tensor([0.3, 0.2, 0.9], ms.float32))
+    x = images(2, 3, 8, 8).astype(ms.float16)
+    np.testing.assert_array_equal(maam_ops.FusedMix([Same(), Same(), Same()], alpha)(x).asnumpy(), x.asnumpy())
+
+
 def test_compare_covers_the_operator(pynative):
     net = randomised(Plain([branch(), branch()], learned=True))
     operands = [[*(a[0].weight, a[1].gamma, a[1].beta, a[1].moving_mean, a[1].moving_variance)] for a in net.branches]

@@ -226,6 +226,9 @@ def test_the_reference_is_refused(pynative):
 def test_wrong_arguments_are_named(pynative):
     with pytest.raises(TypeError, match="net: got function, expected a Cell"):
         maam_ops.Predictor(lambda x: x, SHAPE)
+    for shape in (32, (3.7, 4), "abc"):
+        with pytest.raises(TypeError, match=r"image_shape: got .*, expected whole numbers such as"):
+            maam_ops.Predictor(dense(), shape)
     with pytest.raises(ValueError, match=r"image_shape: got \(3, 0\), expected extents of at least 1"):
         maam_ops.Predictor(dense(), (3, 0))
 

@@ -189,6 +189,47 @@ class TestErrors:
         with pytest.raises(ValueError, match="rule: got 'median', expected one of best, max, percentile, mse"):
             Net().quantize(images(1), rule="median")
 
+    @pytest.mark.parametrize(
+        "layers, error, message",
+        [
+            (lambda: [nn.Dense(150, 30), maam_ops.FusedDense(30, 7, relu=True)], ValueError,
+             "layer 1: got activation ReLU, expected none behind the last"),
+            (lambda: [nn.Dense(150, 7, activation="sigmoid")], ValueError,
+             "layer 0: got activation Sigmoid, expected none behind the last"),
+            (lambda: [nn.Dense(150, 30, activation="tanh"), nn.Dense(30, 7)], ValueError,
+             "layer 0: got activation Tanh, expected ReLU or none"),
+            (lambda: [nn.Dense(150, 30), nn.Dense(20, 7)], ValueError,
+             "layer 1: got 20 inputs, expected the 30 outputs of layer 0"),
+            (lambda: [nn.ReLU()], TypeError, "layer 0: got a ReLU, expected nn.Dense or FusedDense"),
+            (list, ValueError, "got no dense layer, expected at least one"),
+        ],
+    )  # fmt: skip
+    def test_classifier(self, pynative, layers, error, message):
+        net = Net()
+        with pytest.raises(error, match=f"maam_ops.quantize: classifier: {message}"):
+            maam_ops.quantize(net.branches, net.alpha, net.conv, net.bn, layers(), images(4))
+
+    def test_a_relu_of_the_layer_is_the_one_between(self, pynative):
+        net = Net()
+        layers = [nn.Dense(150, 30, activation="relu"), net.layers[1]]
+        for name in ("weight", "bias"):
+            getattr(layers[0], name).set_data(getattr(net.layers[0], name).value().copy())
+        quantized = maam_ops.quantize(net.branches, net.alpha, net.conv, net.bn, layers, images(16), rule="max")
+        x = Tensor(images(4, seed=1))
+        np.testing.assert_array_equal(quantized(x).asnumpy(), net.quantize(images(16), rule="max")(x).asnumpy())
+
+    @pytest.mark.parametrize("count", [0, 1, 9])
+    def test_number_of_branches(self, pynative, count):
+        net, alpha = Net(), Parameter(Tensor(np.zeros(count or 1, np.float32)), name="alpha")
+        expected = "2 to 8" if count else "1, as alpha has elements"
+        with pytest.raises(ValueError, match=f"quantize: branches: got {count}, expected {expected}"):
+            maam_ops.quantize([net.branches[0]] * count, alpha, net.conv, net.bn, net.layers, images(4))
+
+    def test_what_is_no_alpha(self, pynative):
+        net = Net()
+        with pytest.raises(TypeError, match="alpha: got a NoneType, expected a Parameter or a FusedAgentAggregate"):
+            maam_ops.quantize(net.branches, None, net.conv, net.bn, net.layers, images(4))
+
     def test_count_of_branches(self, pynative):
         net = Net()
         with pytest.raises(ValueError, match="branches: got 1, expected 2, as alpha has elements"):

@@ -78,6 +78,12 @@ def test_compare_a_net_restores_it():
     assert net.mix.impl == "native" and net.training
 
 
+@pytest.mark.parametrize("report", ["explain", "compare"])
+def test_what_is_no_operator_is_named(report):
+    with pytest.raises(TypeError, match=f"maam_ops.{report}: got int, expected a Cell or one of .*agent_aggregate"):
+        getattr(maam_ops, report)(5)
+
+
 def test_compare_needs_something_fused():
     with pytest.raises(ValueError, match="contains no fused operator"):
         maam_ops.compare(nn.Dense(2, 2), *tensors((2, 2), 1))
