@@ -36,8 +36,8 @@ def parameter_of(owner: str, alpha: Any, holder: type[nn.Cell]) -> Parameter:
 
 
 @contextmanager
-def names_kept(cell: nn.Cell) -> Iterator[None]:
-    """Keep the names of a Cell's Parameters while Cells that share some of them become its attributes.
+def names_kept(*cells: nn.Cell) -> Iterator[None]:
+    """Keep the names of Cells' Parameters while Cells that share some of them become attributes.
 
     MindSpore renames every Parameter of a Cell that is assigned to an attribute. A fused Cell made from a net's own
     layers would so take its checkpoints' names from them, and a checkpoint of the net without it load nothing::
@@ -49,9 +49,9 @@ def names_kept(cell: nn.Cell) -> Iterator[None]:
     that holds it.
 
     Args:
-        cell: the Cell that holds the layers already.
+        cells: the Cell that holds the layers already, or the layers.
     """
-    names = [(parameter, parameter.name) for parameter in cell.get_parameters()]
+    names = [(parameter, parameter.name) for cell in cells for parameter in cell.get_parameters()]
     try:
         yield
     finally:

@@ -282,8 +282,8 @@ def check_dense(op: str, shape, dtype, weight, bias) -> bool:
 
 
 @constexpr
-def check_cross_entropy(op: str, shape, dtype, labels, labels_dtype, smoothing) -> bool:
-    """Raise unless the logits are (B, K), K >= 1, the labels (B,) whole numbers, and the smoothing is in [0, 1]."""
+def check_cross_entropy(op: str, shape, dtype, labels, labels_dtype) -> bool:
+    """Raise unless the logits are (B, K), K >= 1, and the labels (B,) whole numbers."""
     _expect_float(op, "logits", dtype)
     if len(shape) != 2 or shape[1] == 0:
         raise ValueError(f"maam_ops.{op}: logits: got shape {tuple(shape)}, expected (B, K), K at least 1")
@@ -291,6 +291,4 @@ def check_cross_entropy(op: str, shape, dtype, labels, labels_dtype, smoothing) 
         raise TypeError(f"maam_ops.{op}: labels: got dtype {labels_dtype}, expected Int32 or Int64")
     if not _same_shape(tuple(labels), tuple(shape[:1])):
         raise ValueError(f"maam_ops.{op}: labels: got shape {tuple(labels)}, expected ({shape[0]},), one a row")
-    if not 0 <= smoothing <= 1:
-        raise ValueError(f"maam_ops.{op}: label_smoothing: got {smoothing}, expected 0 to 1")
     return True

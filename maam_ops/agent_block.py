@@ -16,7 +16,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _branch, _native, _norms, _select
-from maam_ops._cell import FusedCell
+from maam_ops._cell import FusedCell, names_kept
 from maam_ops._check import check_agent_block, each, shape_of, shapes_of
 from maam_ops._maam_native import wide
 from maam_ops._pool import is_empty, pool, pooled_nothing
@@ -108,13 +108,11 @@ class FusedAgentBlock(FusedCell):
         if reason is not None:
             raise ValueError(f"maam_ops.FusedAgentBlock: block {reason}")
         each("FusedAgentBlock", "eps", [block[1].eps, block[4].eps], 2)
-        names = [(parameter, parameter.name) for parameter in block.get_parameters()]
-        self.block = block
+        with names_kept(block):
+            self.block = block
         # Plain tuples: mixed precision replaces the normalisations in the block by Cells around them.
         self._layers = tuple(block)
         self._norms = _branch.normalisations_of(block)
-        for parameter, name in names:
-            parameter.name = name
         self.begin(block.training)
 
     def construct(self, x):

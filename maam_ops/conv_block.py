@@ -14,7 +14,7 @@ from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter, MaxPoolGrad
 from mindspore.ops.primitive import constexpr
 
 from maam_ops import _branch, _native, _norms, _select
-from maam_ops._cell import FusedCell
+from maam_ops._cell import FusedCell, names_kept
 from maam_ops._check import check_conv_block, each, shape_of, shapes_of
 from maam_ops._maam_native import wide
 from maam_ops._pool import is_empty, pooled_nothing
@@ -148,11 +148,9 @@ class FusedConvBlock(FusedCell):
         reason = why_not_block(conv, bn, pool)
         if reason is not None:
             raise ValueError(f"maam_ops.FusedConvBlock: block {reason}")
-        names = [(parameter, parameter.name) for cell in (conv, bn) for parameter in cell.get_parameters()]
-        self.conv, self.bn = conv, bn
+        with names_kept(conv, bn):
+            self.conv, self.bn = conv, bn
         self._norms = (bn,)
-        for parameter, name in names:
-            parameter.name = name
         self._pools = pool is not None
         self._eps = each("FusedConvBlock", "eps", bn.eps, 1)[0]
         self._momentum = 1 - float(bn.momentum)  # nn.BatchNorm2d keeps the new value's weight

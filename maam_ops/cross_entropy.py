@@ -33,7 +33,7 @@ def reference(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, i
     It cannot look at the labels before it runs: one that is neither a class nor ignored gives NaN, not an error.
     """
     label_smoothing, ignore_index = _options(OP, label_smoothing, ignore_index)
-    check_cross_entropy(OP, logits.shape, logits.dtype, labels.shape, labels.dtype, label_smoothing)
+    check_cross_entropy(OP, logits.shape, logits.dtype, labels.shape, labels.dtype)
     wide = logits.astype(ms.float64 if logits.dtype == ms.float64 else ms.float32)
     shifted = wide - ops.stop_gradient(wide.max(-1, keepdims=True))
     log_softmax = shifted - ops.log(ops.exp(shifted).sum(-1, keepdims=True))
@@ -89,7 +89,7 @@ def cross_entropy(
     require_tensor(OP, "logits", logits)
     require_tensor(OP, "labels", labels)
     label_smoothing, ignore_index = _options(OP, label_smoothing, ignore_index)
-    check_cross_entropy(OP, logits.shape, logits.dtype, labels.shape, labels.dtype, label_smoothing)
+    check_cross_entropy(OP, logits.shape, logits.dtype, labels.shape, labels.dtype)
     if _select.chosen(OP, impl, logits.shape, None) == "native":
         return _run_native(logits, labels, label_smoothing, ignore_index)
     return reference(logits, labels, label_smoothing=label_smoothing, ignore_index=ignore_index)

@@ -15,7 +15,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from maam_ops import _branch, _norms, _select, agent_block, aggregate, aggregate_reduce, maam_deep
-from maam_ops._cell import FusedCell
+from maam_ops._cell import FusedCell, names_kept
 from maam_ops._check import MIN_BRANCHES, check_operands, each
 from maam_ops._maam_native import SYMBOLS, agent_of, chosen, run_native, why_not_training
 from maam_ops._pool import is_empty, pooled_nothing
@@ -209,17 +209,14 @@ class FusedMAAM(FusedCell):
             if not isinstance(branch, nn.Cell):
                 raise TypeError(f"maam_ops.FusedMAAM: branches: got a {type(branch).__name__} at {i}, expected a Cell")
         cell = cls(1, 1, 1, num_agents=MIN_BRANCHES, impl=impl)
-        names = [(parameter, parameter.name) for branch in branches for parameter in branch.get_parameters()]
         mix = aggregate_reduce.FusedAggregateReduce.from_cells(alpha, conv, bn, impl=impl)
-        names += [(parameter, parameter.name) for parameter in mix.get_parameters()]
         if len(branches) != mix.num_agents:
             raise ValueError(
                 f"maam_ops.FusedMAAM: branches: got {len(branches)}, expected {mix.num_agents} "
                 "(one for each element of alpha)"
             )
-        cell._compose(nn.CellList(list(branches), auto_prefix=False), mix, impl)
-        for parameter, name in names:
-            parameter.name = name
+        with names_kept(*branches, mix):
+            cell._compose(nn.CellList(list(branches), auto_prefix=False), mix, impl)
         cell.tell_names_apart()
         cell.begin(bn.training)
         return cell

@@ -15,7 +15,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from maam_ops import _branch, _native, _norms, _select, aggregate
-from maam_ops._cell import FusedCell
+from maam_ops._cell import FusedCell, names_kept
 from maam_ops._check import MAX_BRANCHES, check_operands, each
 from maam_ops._maam_native import (
     PARAMETERS,
@@ -139,10 +139,8 @@ class FusedMix(FusedCell):
             raise ValueError(f"maam_ops.FusedMix: branches: got {count}, expected 1 to {MAX_BRANCHES}")
         if alpha is not None and alpha.size != count:
             raise ValueError(f"maam_ops.FusedMix: alpha: got {alpha.size} elements, expected {count}, one a branch")
-        names = [(parameter, parameter.name) for branch in branches for parameter in branch.get_parameters()]
-        self.branches = nn.CellList(list(branches), auto_prefix=False)
-        for parameter, name in names:
-            parameter.name = name
+        with names_kept(*branches):
+            self.branches = nn.CellList(list(branches), auto_prefix=False)
         if alpha is None:
             self.alpha = Tensor([0.0] * count, ms.float32)  # no Parameter: nothing is learned, nothing is stored
         else:

@@ -12,6 +12,7 @@ import mindspore as ms
 from mindspore import nn
 
 from maam_ops import _select, graph
+from maam_ops._cell import names_kept
 from maam_ops.fusion import aggregate, conv, dense, rows, swap, verify
 from maam_ops.fusion.checks import first_line
 from maam_ops.fusion.report import FuseReport, Refusal
@@ -243,19 +244,17 @@ def _try(
     net: nn.Cell, changes: list[swap.Change], batch: verify.Probe, expected: dict[str, verify.Measured]
 ) -> tuple[float, str | None]:
     """Makes the changes and compares; undoes them, and says why, where the net is not what it was."""
-    names = [(parameter, parameter.name) for parameter in net.get_parameters()]
     excess: str | None = None
     error = float("inf")
-    try:
-        for change in changes:
-            change.make()
-        error, excess = verify.largest_error(expected, verify.observe(net, batch))
-    except Exception as failure:  # a stranger's net may use a Cell in ways nobody foresaw: then it is not fusable
-        excess = first_line(failure)
-    if excess is not None:
-        _undo(changes)
-    for parameter, name in names:
-        parameter.name = name
+    with names_kept(net):
+        try:
+            for change in changes:
+                change.make()
+            error, excess = verify.largest_error(expected, verify.observe(net, batch))
+        except Exception as failure:  # a stranger's net may use a Cell in ways nobody foresaw: then it is not fusable
+            excess = first_line(failure)
+        if excess is not None:
+            _undo(changes)
     _forget_compiled_graphs(net)
     return error, excess
 

@@ -12,7 +12,7 @@ def maam(*arguments: object) -> Result:
 
 
 def one_line_error(result: Result) -> str:
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == 2, result.output + repr(result.exception)
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
     return lines[0]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from typer.testing import Result
 
 from maam.config import TrainConfig
@@ -14,6 +13,7 @@ from maam.history import EpochRow, write_rows
 from maam.reproduce import results as files
 from maam.reproduce.worker import settings_of
 
+from . import runs
 from .command_line import maam
 
 RUN = {
@@ -27,11 +27,9 @@ RUN = {
 CLASSES, MARK = 4, "0123456789abcdef"
 
 
-def write_runs(folder: Path, **runs: dict[str, Any]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, run in runs.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**RUN, **run}))
-    return folder
+def write_runs(folder: Path, **changes: dict[str, Any]) -> Path:
+    """Run files that differ from `RUN` by what is named."""
+    return runs.write_runs(folder, **{name: {**RUN, **change} for name, change in changes.items()})
 
 
 def write_result(
@@ -77,10 +75,3 @@ def from_results(folder: Path) -> Result:
     """`maam reproduce --from-results` on the `results` and `runs` of `folder`, into its `out`."""
     places = ("--results", folder / "results", "--runs", folder / "runs", "--out", folder / "out")
     return maam("reproduce", "--from-results", *places)
-
-
-def one_line_error(result: Result) -> str:
-    assert result.exit_code == 2, result.output + repr(result.exception)
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
-    return lines[0]

@@ -11,7 +11,8 @@ from maam.files import check_writable
 from maam.history import write_rows
 from maam.reproduce.runner import locked
 
-from .result_files import maam, one_line_error, write_runs
+from .command_line import maam, one_line_error
+from .result_files import write_runs
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .result_files import maam, one_line_error
+from .command_line import maam, one_line_error
 
 AUTHORS = "the options are num_agents, channels, kernel_size"
 

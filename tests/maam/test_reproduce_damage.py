@@ -12,7 +12,8 @@ import pytest
 
 from maam.reproduce import claims
 
-from .result_files import from_results, one_line_error, write_result, write_runs
+from .command_line import one_line_error
+from .result_files import from_results, write_result, write_runs
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
 

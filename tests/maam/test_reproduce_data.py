@@ -13,8 +13,9 @@ from maam.config import CHECKPOINT_NAME, TrainConfig
 from maam.data import ImageData
 from maam.train import Trainer
 
+from .command_line import maam, one_line_error
 from .conftest import TINY
-from .result_files import from_results, maam, one_line_error, write_result, write_runs
+from .result_files import from_results, write_result, write_runs
 
 CONFIG = TrainConfig(overrides=TINY, epochs=1, batch_size=32, train_images=64, test_images=20)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .result_files import from_results, one_line_error, write_result, write_runs
+from .command_line import one_line_error
+from .result_files import from_results, write_result, write_runs
 
 SEARCH = {"group": "search", "paper": None}
 

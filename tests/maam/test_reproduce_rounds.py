@@ -12,7 +12,8 @@ import pytest
 from maam.cli import reproduce
 from maam.reproduce import claims, runner
 
-from .result_files import maam, one_line_error, write_result, write_runs
+from .command_line import maam, one_line_error
+from .result_files import write_result, write_runs
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 import maam_ops
+from maam_ops.explain import kernels_run
 
 IMPLS = ["native", "reference"]
 
@@ -81,3 +82,21 @@ def assert_near(got, expected, rtol=1e-5):
 
 def names(ran):
     return {name.split("/")[0] for name in ran}
+
+
+def check_mixed_precision(net, level, x, incoming, kernels):
+    """Loss and gradients of a net under mixed precision, by these kernels, are near those in float32."""
+
+    def step(cell):
+        def loss(t):
+            return (cell(t).astype(ms.float32) * incoming).sum()
+
+        value, gradients = ms.value_and_grad(loss, None, net.trainable_params())(x)
+        return [value, *gradients]
+
+    wide, results = step(net), []
+    mixed = ms.amp.auto_mixed_precision(net, level)
+    ran = kernels_run(lambda: results.extend(step(mixed)) or results)
+    assert names(ran) == kernels
+    for got, expected in zip(results, wide, strict=True):
+        assert_near(got, expected, 2e-2)

@@ -10,7 +10,7 @@ from maam_ops.explain import kernels_run
 from maam_ops.functional import agent_aggregate
 
 from . import oracle
-from .cells import assert_near, names
+from .cells import check_mixed_precision
 
 IMPLS = ["native", "reference"]
 TOLERANCE = {ms.float32: 2e-6, ms.float16: 2e-3, ms.bfloat16: 1.6e-2, ms.float64: 1e-12}
@@ -148,19 +148,7 @@ def test_automatic_mixed_precision(mode, level):
     net = Net()
     x, incoming = tensors((3, 4), 2)
 
-    def step(cell):
-        def loss(t):
-            return (cell(t).astype(ms.float32) * incoming).sum()
-
-        value, gradients = ms.value_and_grad(loss, None, net.trainable_params())(x)
-        return [value, *gradients]
-
-    wide, results = step(net), []
-    mixed = ms.amp.auto_mixed_precision(net, level)
-    ran = kernels_run(lambda: results.extend(step(mixed)) or results)
-    assert names(ran) == {"aggregate_forward", "aggregate_backward"}
-    for got, expected in zip(results, wide, strict=True):
-        assert_near(got, expected, 2e-2)
+    check_mixed_precision(net, level, x, incoming, {"aggregate_forward", "aggregate_backward"})
 
 
 class TestErrors:

@@ -10,7 +10,7 @@ from maam_ops.explain import kernels_run
 from maam_ops.functional import aggregate_reduce, reduce
 
 from . import oracle
-from .cells import assert_near, images, names
+from .cells import check_mixed_precision, images
 
 IMPLS = ["native", "reference"]
 TOLERANCE = {ms.float32: 2e-5, ms.float16: 4e-3, ms.bfloat16: 3e-2, ms.float64: 1e-11}
@@ -179,19 +179,7 @@ def test_automatic_mixed_precision(mode, level):
     net = Net().set_train()
     x, incoming = images(2, 3, 4, 4), images(2, 6, 4, 4, seed=1)
 
-    def step(cell):
-        def loss(t):
-            return (cell(t).astype(ms.float32) * incoming).sum()
-
-        value, gradients = ms.value_and_grad(loss, None, net.trainable_params())(x)
-        return [value, *gradients]
-
-    wide, results = step(net), []
-    mixed = ms.amp.auto_mixed_precision(net, level)
-    ran = kernels_run(lambda: results.extend(step(mixed)) or results)
-    assert names(ran) == {"aggregate_reduce_training", "aggregate_reduce_backward"}
-    for got, expected in zip(results, wide, strict=True):
-        assert_near(got, expected, 2e-2)
+    check_mixed_precision(net, level, x, incoming, {"aggregate_reduce_training", "aggregate_reduce_backward"})
     statistics = [p for p in net.get_parameters() if "moving" in p.name]
     assert statistics and all(p.dtype == ms.float32 for p in statistics)
 
