@@ -44,6 +44,9 @@ class MaamCall {
   const bool halves_;
 };
 
+// What training asks of kernels beyond inference.
+void ExpectTrainable(const MaamInference& p, const char* op);
+
 // "branch 2", "reduce"
 std::string MaamPart(const MaamInference& p, int k);
 

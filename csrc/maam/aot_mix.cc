@@ -15,10 +15,7 @@ constexpr TypeId kUInt8Id = 37, kFloat64Id = 44;
 Shape MixShape(const MaamInference& p) { return {p.batch, p.channels, p.height / 2, p.width / 2}; }
 
 void ExpectMixTraining(const MaamInference& p, const char* op) {
-  if (PatchTaps(p) > kMaxTrainingTaps) {
-    Fail(op, "branches", std::to_string(PatchTaps(p)) + " taps (input channels x kernel area)",
-         "at most " + std::to_string(kMaxTrainingTaps) + "; train these branches as separate layers");
-  }
+  ExpectTrainable(p, op);
   if (p.batch * p.height * p.width < 2) {
     Fail(op, "x", std::to_string(p.batch) + " images", "at least two pixels a channel in training");
   }

@@ -24,10 +24,7 @@ constexpr int kSaved = 6;
 Shape FeatureShape(const MaamInference& p, int64_t channels) { return {p.batch, channels, p.height / 2, p.width / 2}; }
 
 void ExpectTraining(const MaamInference& p, const char* op) {
-  if (PatchTaps(p) > kMaxTrainingTaps) {
-    Fail(op, "branches", std::to_string(PatchTaps(p)) + " taps (input channels x kernel area)",
-         "at most " + std::to_string(kMaxTrainingTaps) + "; train these branches as separate layers");
-  }
+  ExpectTrainable(p, op);
   const int64_t elements = p.batch * (p.height / 2) * (p.width / 2);
   if (elements < 2) {
     Fail(op, "x", std::to_string(elements) + " pooled pixels a channel",

@@ -12,17 +12,10 @@ namespace {
 
 // Images are summed up in groups, and the groups in order: their number is part of the bits.
 constexpr int64_t kMaxGroups = 16;
-// Pooled pixels of a strip: long rows for the sums in registers, while the planes stay in the L1 cache.
-constexpr int64_t kSumsStripPixels = 256;
-
 int64_t Groups(const MaamInference& p) { return std::min(p.batch, kMaxGroups); }
 
-MaamPlan SumsPlan(const MaamInference& p, Isa isa) { return MaamPlan(p, FloatLanes(isa), 1, kSumsStripPixels); }
-
 int64_t SumsScratch(const MaamInference& p) {
-  const MaamPlan plan = SumsPlan(p, ChooseVariant("maam_sums").isa);
-  return RoundUp(PlanBuilder(plan, Folded::kNothing).Bytes(), kCacheLine) +
-         WorkersFor(Groups(p)) * SumsLayout(plan).total;
+  return WorkersFor(Groups(p)) * SumsPlan(p, FloatLanes(ChooseVariant("maam_sums").isa)).WorkerBytes();
 }
 
 ReduceBackward Reduction(const MaamBackward& p) {
@@ -50,21 +43,15 @@ ReduceBackward Reduction(const MaamBackward& p) {
 std::vector<double> SumGradients(const MaamBackward& p, const std::vector<float>& center) {
   const Variant& variant = ChooseVariant("maam_sums");
   const auto kernel = Choose<MaamSumsKernel>(variant);
-  MaamPlan plan = SumsPlan(p, variant.isa);
-  const PlanBuilder builder(plan, Folded::kNothing);
-  const int64_t tables = RoundUp(builder.Bytes(), kCacheLine);
-  const int64_t worker_bytes = SumsLayout(plan).total;
+  const SumsPlan plan(p, FloatLanes(variant.isa));
   const int64_t groups = Groups(p);
   const int workers = WorkersFor(groups);
   const Scratch scratch(SumsScratch(p));
-  builder.Build(scratch.At(0), &plan);
-  // The sums begin with 0, and lanes beyond the last pixel of a row are multiplied by 0.
-  std::fill_n(scratch.At(tables), workers * worker_bytes, char{0});
-  const int64_t size = GradientSumsLayout(p).total;
+  const int64_t size = plan.Sums();
   std::vector<double> sums(groups * size);
   const GradientOperands from{center.data(), p.dg, p.pixel};
   ParallelForWorkers(workers, groups, [&](int64_t worker, int64_t g) {
-    kernel(plan, from, p.batch * g / groups, p.batch * (g + 1) / groups, scratch.At(tables + worker * worker_bytes),
+    kernel(plan, from, p.batch * g / groups, p.batch * (g + 1) / groups, scratch.At(worker * plan.WorkerBytes()),
            &sums[g * size]);
   });
   for (int64_t g = 1; g < groups; ++g) {
@@ -75,18 +62,17 @@ std::vector<double> SumGradients(const MaamBackward& p, const std::vector<float>
 }
 
 // Gradients of one branch's parameters; returns <dG, A_k>.
-double FinishBranch(const MaamBackward& p, int k, double mix, const std::vector<float>& center, const double* sums,
-                    int64_t row) {
+double FinishBranch(const MaamBackward& p, int k, double mix, const std::vector<float>& center, const double* sums) {
   const BranchMoments moments(p, p.moments, k);
   const int64_t taps = moments.Taps();
   const int64_t in_plane = p.branch[k].kernel * p.branch[k].kernel;
   double dot = 0;
-  for (int64_t c = 0; c < p.channels; ++c, sums += row) {
+  for (int64_t c = 0; c < p.channels; ++c, sums += taps + 1) {
     const float* weight = p.branch[k].weight + c * taps;
     const BranchMoments::Channel conv = moments.Of(weight);
     const double rstd = 1 / std::sqrt(conv.variance + p.branch[k].eps);
     const double gamma = p.branch[k].gamma[c];
-    const double b = sums[row - 1];
+    const double b = sums[taps];
     double q = 0;
     for (int64_t t = 0; t < taps; ++t) {
       q += weight[t] * (sums[t] + b * (center[t / in_plane] - moments.Mean(t)));
@@ -121,10 +107,9 @@ void RunMaamBackward(const MaamBackward& p) {
   SoftmaxWeights(mixture, mix);
   const std::vector<float> center = ChannelMeans(p, p.moments);
   const std::vector<double> sums = SumGradients(p, center);
-  const GradientSumsLayout layout(p);
   double dots[kMaxBranches];
   ParallelFor(p.branches, [&](int64_t k) {
-    dots[k] = FinishBranch(p, static_cast<int>(k), mix[k], center, &sums[layout.first[k]], layout.row[k]);
+    dots[k] = FinishBranch(p, static_cast<int>(k), mix[k], center, &sums[SumsRow(p, k, 0)]);
   });
   double mean = 0;
   for (int k = 0; k < p.branches; ++k) mean += mix[k] * dots[k];

@@ -24,11 +24,11 @@ void MAAM_VARIANT(maam_mix)(const MaamPlan& plan, const MixedBranches& to, int64
   MixStrip(plan, to, image, row, rows, planes);
 }
 
-void MAAM_VARIANT(maam_moments)(const MomentsPlan& plan, int64_t begin, int64_t end, char* scratch, double* products) {
-  MAAM_ISA::maam_module::Moments(plan, begin, end, reinterpret_cast<double*>(scratch), products);
+void MAAM_VARIANT(maam_moments)(const MomentsPlan& plan, int64_t begin, int64_t end, char* scratch, double* sums) {
+  MAAM_ISA::maam_module::Moments(plan, begin, end, reinterpret_cast<double*>(scratch), sums);
 }
 
-void MAAM_VARIANT(maam_sums)(const MaamPlan& plan, const GradientOperands& from, int64_t begin, int64_t end,
+void MAAM_VARIANT(maam_sums)(const SumsPlan& plan, const GradientOperands& from, int64_t begin, int64_t end,
                              char* scratch, double* sums) {
   MAAM_ISA::maam_module::Sums(plan, from, begin, end, scratch, sums);
 }

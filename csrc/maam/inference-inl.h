@@ -11,7 +11,7 @@ namespace maam_module {
 // pixels, added to `sum`.
 MAAM_INLINE void AddBranch(const FoldedBranch& branch, int64_t c, const float* cell, V (&sum)[kChannels]) {
   V z[kChannels][kPool];
-  Convolve(branch, WeightOf(branch, c), cell, z);
+  Convolve(branch, c, cell, z);
   const float* shift = branch.shift + c;
 #pragma GCC unroll 8
   for (int i = 0; i < kChannels; ++i) {
@@ -29,20 +29,23 @@ MAAM_INLINE void AddBranch(const FoldedBranch& branch, int64_t c, const float* c
 static void FillByTaps(const MaamPlan& plan, bool all, int64_t rows, const float* planes, float* panel) {
   const int64_t vectors = plan.VectorsOf(rows);
   const int64_t count = rows * plan.pooled_width;
-  for (int64_t c = 0; c < plan.groups * kGroup; c += kChannels) {
+  for (int64_t c = 0; c < plan.p.channels; c += kChannels) {
+    const int64_t left = plan.p.channels - c;
     for (int64_t v = 0; v < vectors; ++v) {
       float* row = panel + c * plan.columns;
       V sum[kChannels];
 #pragma GCC unroll 8
       for (int i = 0; i < kChannels; ++i) {
-        sum[i] = all ? Set(0.0f) : LoadRuns(plan, plan.vector[v], count, row + i * plan.columns);
+        sum[i] = all || i >= left ? Set(0.0f) : LoadRuns(plan, plan.vector[v], count, row + i * plan.columns);
       }
       for (int k = 0; k < plan.p.branches; ++k) {
         if (!all && plan.branch[k].points != nullptr) continue;
         AddBranch(plan.branch[k], c, planes + plan.Origin() + plan.vector[v].cell, sum);
       }
 #pragma GCC unroll 8
-      for (int i = 0; i < kChannels; ++i) StoreRuns(plan, plan.vector[v], sum[i], count, row + i * plan.columns);
+      for (int i = 0; i < kChannels; ++i) {
+        if (i < left) StoreRuns(plan, plan.vector[v], sum[i], count, row + i * plan.columns);
+      }
     }
   }
 }

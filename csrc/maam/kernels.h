@@ -3,6 +3,7 @@
 
 #include "maam/moments.h"
 #include "maam/plan.h"
+#include "maam/sums.h"
 #include "maam/training.h"
 
 namespace maam {
@@ -21,49 +22,14 @@ using MaamMixKernel = void(const MaamPlan& plan, const MixedBranches& to, int64_
                            char* scratch);
 
 // Backward: for each branch k, channel c and tap t the sum S of training.h over images [begin, end), and behind the
-// taps the sum b, in doubles: sums[layout.Row(k, c) + t]. The planes hold X less a constant for each input channel, so
-// that the sums cancel little where they are put together.
-struct GradientSumsLayout {
-  int64_t row[kMaxBranches];    // length of a channel's row
-  int64_t first[kMaxBranches];  // of a branch, in doubles
-  int64_t total = 0;
-
-  explicit GradientSumsLayout(const MaamInference& p) {
-    for (int k = 0; k < p.branches; ++k) {
-      row[k] = RoundUp(p.inputs * p.branch[k].kernel * p.branch[k].kernel, kTapBlock) + 1;
-      first[k] = total;
-      total += row[k] * p.channels;
-    }
-  }
-  int64_t Row(int k, int64_t channel) const { return first[k] + channel * row[k]; }
-};
+// taps the sum b, in doubles: sums[plan.Row(k, c) + t].
 struct GradientOperands {
   const float* center;  // by input channel
   const float* dg;
   const uint8_t* pixel;
 };
-using MaamSumsKernel = void(const MaamPlan& plan, const GradientOperands& from, int64_t begin, int64_t end,
+using MaamSumsKernel = void(const SumsPlan& plan, const GradientOperands& from, int64_t begin, int64_t end,
                             char* scratch, double* sums);
-
-// A worker's working memory for MaamSumsKernel: planes, D of a few channels, and sums in lanes.
-struct SumsLayout {
-  static constexpr int64_t kMaxChannels = 2;  // in registers at a time, of any variant
-  int64_t planes, d, sums, sums_floats, total;
-
-  explicit SumsLayout(const MaamPlan& plan) {
-    constexpr int64_t kFloat = sizeof(float);
-    ScratchLayout layout;
-    planes = layout.Take(plan.PlaneBytes());
-    d = layout.Take(kMaxChannels * kPool * plan.VectorsOf(plan.rows) * kMaxLanes * kFloat);
-    const GradientSumsLayout rows(plan.p);
-    sums_floats = 0;
-    for (int k = 0; k < plan.p.branches; ++k) {
-      sums_floats += rows.row[k] * RoundUp(plan.p.channels, kMaxChannels) * kMaxLanes;
-    }
-    sums = layout.Take(sums_floats * kFloat);
-    total = layout.Total();
-  }
-};
 
 // A channel's row of InputOperands::weight: the kernels read two or four at a time, the last time past the taps too.
 constexpr int64_t kMaxInputTaps = 4;
@@ -83,21 +49,23 @@ struct InputOperands {
 };
 using MaamInputKernel = void(const MaamPlan& plan, const InputOperands& from, int64_t image, char* scratch);
 
-// A worker's working memory for MaamInputKernel: the image and its gradient with zeros around, planes of the rest, and
-// D of all channels for a vector of pooled pixels.
+// A worker's working memory for MaamInputKernel: the image and its gradient with zeros around, planes of the rest, D of
+// all channels for a vector of pooled pixels, and the taps' places.
 struct InputLayout {
-  int64_t stride, plane;  // of the image
-  int64_t image, gradient, planes, d, total;
+  static constexpr int64_t kBehind = 2 * kMaxLanes;  // floats that vectors read behind the last pixel of a row
+  int64_t stride, plane;                             // of the image
+  int64_t image, gradient, planes, d, offset, total;
 
   InputLayout(const MaamPlan& plan, int64_t kernel) {
     constexpr int64_t kFloat = sizeof(float);
-    stride = plan.p.width + kernel - 1 + kMaxLanes;
+    stride = plan.p.width + kernel - 1 + kBehind;
     plane = (plan.p.height + kernel - 1) * stride;
     ScratchLayout layout;
     image = layout.Take(plan.p.inputs * plane * kFloat);
     gradient = layout.Take(plan.p.inputs * plane * kFloat);
     planes = layout.Take(plan.PlaneBytes());
     d = layout.Take(plan.p.channels * kPool * kMaxLanes * kFloat);
+    offset = layout.Take(plan.p.inputs * kernel * kernel * int64_t{sizeof(int64_t)});
     total = layout.Total();
   }
 };

@@ -48,7 +48,7 @@ static void MixStrip(const MaamPlan& plan, const MixedBranches& to, int64_t imag
       for (int k = 0; k < p.branches; ++k) {
         const FoldedBranch& branch = plan.branch[k];
         V z[kChannels][kPool];
-        Convolve(branch, WeightOf(branch, c), planes + plan.Origin() + plan.vector[v].cell, z);
+        Convolve(branch, c, planes + plan.Origin() + plan.vector[v].cell, z);
         const V mix = Set(to.mix[k]);
         uint8_t* noted = to.pixel + k * p.batch * p.channels * pixels + at;
 #pragma GCC unroll 8

@@ -1,4 +1,4 @@
-// Sums of products of taps, written once and compiled for each instruction set.
+// Sums of products of shifted channels, written once and compiled for each instruction set.
 #pragma once
 
 #include "core/simd.h"
@@ -10,76 +10,145 @@ namespace maam_module {
 
 using D = F64;
 
-// Taps by taps whose products are in registers at a time.
-constexpr int kSide = kRegisters == 32 ? 4 : 3;
+// Slots whose sums are in registers at a time, in two sets: one alone would wait for its own last product.
+constexpr int kSlots = 5;
 
+// The rows of a strip, and those below it that shifts reach, with zeros beside them.
 template <class T>
-static void StageDoubles(const MomentsPlan& plan, int64_t image, int64_t first, int64_t rows, double* staged) {
-  const int64_t edge = plan.kernel / 2;
+static void StageDoubles(const MomentsPlan& plan, int64_t image, int64_t first, double* staged) {
   for (int64_t i = 0; i < plan.inputs * plan.plane; ++i) staged[i] = 0;
   for (int64_t c = 0; c < plan.inputs; ++c) {
     const T* channel = static_cast<const T*>(plan.x) + (image * plan.inputs + c) * plan.height * plan.width;
-    for (int64_t r = 0; r < rows + plan.kernel - 1; ++r) {
-      const int64_t y = first + r - edge;
-      if (y < 0 || y >= plan.height) continue;
-      double* to = staged + c * plan.plane + r * plan.stride + edge;
-      for (int64_t x = 0; x < plan.width; ++x) to[x] = static_cast<double>(ToFloat(channel[y * plan.width + x]));
+    for (int64_t r = 0; r < plan.rows + plan.reach && first + r < plan.height; ++r) {
+      const T* from = channel + (first + r) * plan.width;
+      double* to = staged + c * plan.plane + r * plan.stride + plan.reach;
+      for (int64_t x = 0; x < plan.width; ++x) to[x] = static_cast<double>(ToFloat(from[x]));
     }
   }
 }
 
-// sum[i][j] += a_i b_j over the pixels of the strip. a beyond the end of a row is 0.
-MAAM_INLINE void AddProducts(const MomentsPlan& plan, int64_t rows, const double* const (&a)[kSide],
-                             const double* const (&b)[kSide], D (&sum)[kSide][kSide]) {
+// A channel's rows, and those of kSlots slots: first pixels of a row.
+struct ShiftedRows {
+  const double* a;
+  const double* b[kSlots];
+
+  ShiftedRows Moved(int64_t by) const {
+    ShiftedRows result{a + by, {}};
+    for (int i = 0; i < kSlots; ++i) result.b[i] = b[i] + by;
+    return result;
+  }
+};
+
+// Over whole rows. Behind the last pixel of a row a is 0.
+MAAM_INLINE void AddRows(const MomentsPlan& plan, const ShiftedRows& from, int64_t rows, D (&even)[kSlots],
+                         D (&odd)[kSlots]) {
   for (int64_t y = 0; y < rows; ++y) {
-    for (int64_t x = 0; x < plan.width; x += D::kLanes) {
-      const int64_t at = y * plan.stride + x;
-      const int64_t left = plan.width - x;
-      D va[kSide];
-#pragma GCC unroll 4
-      for (int i = 0; i < kSide; ++i) va[i] = left >= D::kLanes ? Load(a[i] + at) : LoadFirst(a[i] + at, left);
-#pragma GCC unroll 4
-      for (int j = 0; j < kSide; ++j) {
-        const D vb = Load(b[j] + at);
-#pragma GCC unroll 4
-        for (int i = 0; i < kSide; ++i) sum[i][j] = Fma(va[i], vb, sum[i][j]);
+    for (int64_t at = y * plan.stride; at < y * plan.stride + plan.width; at += 2 * D::kLanes) {
+      const D a0 = Load(from.a + at), a1 = Load(from.a + at + D::kLanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < kSlots; ++i) even[i] = Fma(a0, Load(from.b[i] + at), even[i]);
+#pragma GCC unroll 8
+      for (int i = 0; i < kSlots; ++i) odd[i] = Fma(a1, Load(from.b[i] + at + D::kLanes), odd[i]);
+    }
+  }
+}
+
+// Of each of the first columns, a lane each.
+MAAM_INLINE void AddColumns(const MomentsPlan& plan, const ShiftedRows& from, int64_t rows, D (&sum)[kSlots]) {
+  for (int64_t at = 0; at < rows * plan.stride; at += plan.stride) {
+    const D a = Load(from.a + at);
+#pragma GCC unroll 8
+    for (int i = 0; i < kSlots; ++i) sum[i] = Fma(a, Load(from.b[i] + at), sum[i]);
+  }
+}
+
+MAAM_INLINE void Clear(D (&sum)[kSlots]) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kSlots; ++i) sum[i] = Set(0.0);
+}
+
+// Strips that are staged one behind the other, counted through the images of a group.
+struct StagedStrips {
+  const double* staged;
+  int64_t first, count;
+};
+
+// Calls f(rows to add up, how many) for what each strip has of a band, less rows without any `down` below.
+template <class F>
+MAAM_INLINE void ForRows(const MomentsPlan& plan, const StagedStrips& strips, int64_t band, int64_t down,
+                         const ShiftedRows& from, F&& f) {
+  for (int64_t s = 0; s < strips.count; ++s) {
+    const int64_t top = (strips.first + s) % plan.strips * plan.rows;
+    const int64_t begin = plan.band[band] > top ? plan.band[band] : top;
+    int64_t end = plan.band[band + 1] < top + plan.rows ? plan.band[band + 1] : top + plan.rows;
+    if (end > plan.height - down) end = plan.height - down;
+    if (begin < end) f(from.Moved(s * plan.StripDoubles() + (begin - top) * plan.stride), end - begin);
+  }
+}
+
+// The cells of a band for `count` slots.
+static void AddBand(const MomentsPlan& plan, const StagedStrips& strips, int64_t band, int64_t down,
+                    const ShiftedRows& from, int count, double* cell) {
+  const int64_t next = plan.bands * plan.Cells();
+  D even[kSlots], odd[kSlots];
+  Clear(even);
+  Clear(odd);
+  ForRows(plan, strips, band, down, from,
+          [&](const ShiftedRows& rows, int64_t n) { AddRows(plan, rows, n, even, odd); });
+  for (int i = 0; i < count; ++i) cell[i * next] += SumLanes(Add(even[i], odd[i]));
+  for (int64_t side = 0; side < 2; ++side) {
+    for (int64_t j = 0; j < plan.edge; j += D::kLanes) {
+      Clear(even);
+      ForRows(plan, strips, band, down, from.Moved(j + side * plan.first_of_last),
+              [&](const ShiftedRows& rows, int64_t n) { AddColumns(plan, rows, n, even); });
+      for (int i = 0; i < count; ++i) {
+        double lanes[D::kLanes];
+        Store(lanes, even[i]);
+        double* to = cell + i * next + 1 + side * plan.edge + j;
+        for (int64_t lane = 0; lane < D::kLanes && j + lane < plan.edge; ++lane) to[lane] += lanes[lane];
       }
     }
   }
 }
 
-static void AddStrip(const MomentsPlan& plan, int64_t rows, const double* staged, double* products) {
-  for (int64_t t = 0; t < plan.taps; t += kSide) {
-    const double* a[kSide];
-    for (int i = 0; i < kSide; ++i) a[i] = staged + plan.Offset(t + i);
-    for (int64_t u = 0; u <= t; u += kSide) {
-      const double* b[kSide];
-      for (int j = 0; j < kSide; ++j) b[j] = staged + plan.Offset(u + j);
-      D sum[kSide][kSide];
-#pragma GCC unroll 4
-      for (int i = 0; i < kSide; ++i) {
-#pragma GCC unroll 4
-        for (int j = 0; j < kSide; ++j) sum[i][j] = Set(0.0);
-      }
-      AddProducts(plan, rows, a, b, sum);
-#pragma GCC unroll 4
-      for (int i = 0; i < kSide; ++i) {
-#pragma GCC unroll 4
-        for (int j = 0; j < kSide; ++j) products[(t + i) * plan.padded + u + j] += SumLanes(sum[i][j]);
+static void AddStrips(const MomentsPlan& plan, const StagedStrips& strips, double* sums) {
+  for (int64_t c = 0; c < plan.inputs; ++c) {
+    for (int64_t down = 0; down <= plan.reach; ++down) {
+      // In a row, a pair of channels is met from the later one alone. Ones are needed once.
+      const int64_t end = down == 0 ? plan.Slot(c, plan.reach) + 1 : plan.slots;
+      for (int64_t slot = down == 0 ? 0 : 1; slot < end; slot += kSlots) {
+        const double* origin = strips.staged + plan.reach;
+        ShiftedRows from{origin + c * plan.plane, {}};
+        const int count = end - slot < kSlots ? static_cast<int>(end - slot) : kSlots;
+        for (int i = 0; i < kSlots; ++i) {
+          const int64_t s = slot + (i < count ? i : count - 1);
+          const int64_t second = s == 0 ? plan.inputs : (s - 1) / plan.Shifts();
+          const int64_t shift = s == 0 ? 0 : (s - 1) % plan.Shifts() - plan.reach;
+          from.b[i] = origin + second * plan.plane + down * plan.stride + shift;
+        }
+        for (int64_t band = 0; band < plan.bands; ++band) {
+          AddBand(plan, strips, band, down, from, count, sums + plan.Cell(c, down, slot, band));
+        }
       }
     }
   }
 }
 
-static void Moments(const MomentsPlan& plan, int64_t begin, int64_t end, double* staged, double* products) {
-  for (int64_t i = 0; i < plan.plane; ++i) staged[plan.inputs * plan.plane + i] = 1;
-  for (int64_t i = 0; i < plan.Products(); ++i) products[i] = 0;
-  for (int64_t image = begin; image < end; ++image) {
-    for (int64_t first = 0; first < plan.height; first += plan.rows) {
-      const int64_t rows = plan.height - first < plan.rows ? plan.height - first : plan.rows;
-      WithSingleType(plan.dtype, [&]<class T>(T*) { StageDoubles<T>(plan, image, first, rows, staged); });
-      AddStrip(plan, rows, staged, products);
+static void Moments(const MomentsPlan& plan, int64_t begin, int64_t end, double* staged, double* sums) {
+  for (int64_t i = 0; i < plan.Sums(); ++i) sums[i] = 0;
+  for (int64_t s = 0; s < plan.strips_at_once; ++s) {
+    double* ones = staged + s * plan.StripDoubles() + plan.inputs * plan.plane;
+    for (int64_t i = 0; i < plan.plane; ++i) ones[i] = 1;
+  }
+  for (int64_t first = begin * plan.strips; first < end * plan.strips; first += plan.strips_at_once) {
+    const int64_t left = end * plan.strips - first;
+    const StagedStrips strips{staged, first, left < plan.strips_at_once ? left : plan.strips_at_once};
+    for (int64_t s = 0; s < strips.count; ++s) {
+      const int64_t image = (first + s) / plan.strips, top = (first + s) % plan.strips * plan.rows;
+      WithSingleType(plan.dtype,
+                     [&]<class T>(T*) { StageDoubles<T>(plan, image, top, staged + s * plan.StripDoubles()); });
     }
+    AddStrips(plan, strips, sums);
   }
 }
 

@@ -85,13 +85,14 @@ PlanBuilder::PlanBuilder(const MaamPlan& plan, Folded folded) : plan_(plan), fol
   constexpr int64_t kFloat = sizeof(float);
   for (int k = 0; k < p.branches; ++k) {
     const int64_t taps = p.inputs * p.branch[k].kernel * p.branch[k].kernel;
-    branch_offset_[k] = layout_.Take(RoundUp(taps, kTapBlock) * kPool * int64_t{sizeof(int64_t)});
+    branch_offset_[k] = layout_.Take(taps * kPool * int64_t{sizeof(int64_t)});
     if (folded == Folded::kNothing) continue;
     const int64_t depth = folded == Folded::kPairs ? PairsOf(taps) : taps;
-    branch_weight_[k] = layout_.Take(plan.groups * depth * kGroup * kFloat);
-    branch_shift_[k] = layout_.Take(RoundUp(plan.groups * kGroup, 3) * kFloat);
+    const int64_t padded = folded == Folded::kPairs ? plan.groups * kGroup : plan.PaddedChannels();
+    branch_weight_[k] = layout_.Take(padded * depth * kFloat);
+    branch_shift_[k] = layout_.Take(padded * kFloat);
     const bool by_points = folded == Folded::kModule && p.branch[k].kernel == 3;
-    branch_points_[k] = by_points ? layout_.Take(plan.PointGroups() * plan.PointWeights() * kFloat) : -1;
+    branch_points_[k] = by_points ? layout_.Take(plan.ChannelGroups() * plan.PointWeights() * kFloat) : -1;
     branch_scale_[k] = folded == Folded::kPairs ? layout_.Take(plan.groups * kGroup * kFloat) : -1;
   }
   if (folded == Folded::kPairs) {
@@ -201,13 +202,14 @@ void PlanBuilder::FoldBranch(int k, double mix, float* weight, float* shift) con
   const MaamInference& p = plan_.p;
   const ConvNorm& branch = p.branch[k];
   const int64_t taps = p.inputs * branch.kernel * branch.kernel;
-  std::fill_n(weight, plan_.groups * taps * kGroup, 0.0f);
-  std::fill_n(shift, RoundUp(plan_.groups * kGroup, 3), 0.0f);
+  const int64_t together = plan_.ChannelsAtOnce();
+  std::fill_n(weight, plan_.PaddedChannels() * taps, 0.0f);
+  std::fill_n(shift, plan_.PaddedChannels(), 0.0f);
   for (int64_t c = 0; c < p.channels; ++c) {
     const Affine affine(branch, c, mix);
     shift[c] = affine.shift;
-    float* to = weight + c / kGroup * taps * kGroup + c % kGroup;
-    for (int64_t t = 0; t < taps; ++t) to[t * kGroup] = branch.weight[c * taps + t] * affine.scale;
+    float* to = weight + c / together * taps * together + c % together;
+    for (int64_t t = 0; t < taps; ++t) to[t * together] = branch.weight[c * taps + t] * affine.scale;
   }
 }
 
@@ -230,8 +232,8 @@ static int64_t PointAt(int i, int j, int64_t input, int64_t inputs) {
 // Returns whether the weights are moderate.
 bool PlanBuilder::FoldPoints(int k, double mix, float* points) const {
   const MaamInference& p = plan_.p;
-  const int64_t together = plan_.PointChannels();
-  std::fill_n(points, plan_.PointGroups() * plan_.PointWeights(), 0.0f);
+  const int64_t together = plan_.ChannelsAtOnce();
+  std::fill_n(points, plan_.ChannelGroups() * plan_.PointWeights(), 0.0f);
   bool moderate = true;
   for (int64_t c = 0; c < p.channels; ++c) {
     const Affine affine(p.branch[k], c, mix);
@@ -263,10 +265,6 @@ void PlanBuilder::FillOffsets(int k, int64_t* offset) const {
         *offset++ = plane * plan_.plane + FloorHalf(y) * plan_.stride + FloorHalf(x);
       }
     }
-  }
-  // Taps that fill up the last block are read as if they were the last one, and dropped.
-  for (int64_t tap = plan_.p.inputs * kernel * kernel; tap % kTapBlock != 0; ++tap, offset += kPool) {
-    std::copy(offset - kPool, offset, offset);
   }
 }
 

@@ -13,9 +13,8 @@
 
 namespace maam {
 
-constexpr int64_t kGroup = 4;      // channels whose weights stand together
+constexpr int64_t kGroup = 4;      // channels whose weights stand together where products are of pairs of bfloat16
 constexpr int64_t kPool = 4;       // pixels that one pooled pixel takes in
-constexpr int64_t kTapBlock = 9;   // taps whose gradients are in registers at a time
 constexpr int64_t kMaxLanes = 16;  // of any variant
 
 // Pooled pixels of a strip in the forward: whole blocks of the matrix product, and planes and panel that share the L1
@@ -44,21 +43,24 @@ struct PairedWeights {
   bool fills = false;  // and whether it is the first one with its kernel, which puts it there
 };
 
-// Weights of one branch: for each group of channels `taps` times kGroup weights; a shift for each channel. For each
-// tap, the offsets of the four pixels from the cell of the pooled one.
+// Channels whose four pooled pixels a variant has in registers at a time, and whose weights stand together. Of 16
+// registers 12 hold sums: with 8 the loads, of which half meet two cache lines, took longer than the products.
+constexpr int64_t ChannelsAtOnce(int64_t lanes) { return lanes == 16 ? 4 : 3; }
+
+// Weights of one branch: for each group of channels those of the taps one after the other; a shift for each channel.
+// For each tap, the offsets of the four pixels from the cell of the pooled one.
 struct FoldedBranch {
   int64_t taps = 0;
   const float* weight = nullptr;
   const float* points = nullptr;  // see winograd-inl.h; null where the branch goes by its taps
   const float* shift = nullptr;
   const int64_t* offset = nullptr;
-  PairedWeights pairs;  // in groups as `weight`
+  PairedWeights pairs;  // in groups of kGroup
 };
 
 // Winograd's F(2x2, 3x3): a pooled pixel is a tile. Its values at 16 points are products of transformed pixels and
-// weights, of which groups of channels stand together, as many as a variant has in registers.
+// weights, in groups of channels too.
 constexpr int64_t kPoints = 16;
-constexpr int64_t PointChannels(int64_t lanes) { return lanes == 16 ? 4 : 3; }
 // Beyond, what is added up on the way might overflow where the convolution does not.
 constexpr float kModerate = 0x1p60f;
 
@@ -101,9 +103,10 @@ struct MaamPlan {
   int64_t MaxRuns() const { return VectorsOf(rows) + rows; }
 
   // Of the transformed weights of a group of channels, and of the pixels under a vector of pooled ones.
-  int64_t PointChannels() const { return maam::PointChannels(lanes_); }
-  int64_t PointGroups() const { return (p.channels + PointChannels() - 1) / PointChannels(); }
-  int64_t PointWeights() const { return kPoints * p.inputs * PointChannels(); }
+  int64_t ChannelsAtOnce() const { return maam::ChannelsAtOnce(lanes_); }
+  int64_t ChannelGroups() const { return (p.channels + ChannelsAtOnce() - 1) / ChannelsAtOnce(); }
+  int64_t PaddedChannels() const { return ChannelGroups() * ChannelsAtOnce(); }
+  int64_t PointWeights() const { return kPoints * p.inputs * ChannelsAtOnce(); }
   int64_t PointPixels() const { return kPoints * p.inputs * lanes_; }
 
   // What taps read for a vector of pooled pixels, in pairs. Branches of one kernel share it: the first one fills it.

@@ -11,8 +11,7 @@ namespace maam_module {
 
 using V = F32;
 
-// Channels whose four pooled pixels are in registers at a time.
-constexpr int kChannels = kRegisters == 32 ? 4 : 2;
+constexpr int kChannels = static_cast<int>(ChannelsAtOnce(V::kLanes));
 
 // The elements of a row of the image, less center, by turns into the rows of two planes; then what a zero becomes, up
 // to `cells`. Whole vectors are written, so that something may land behind: rows are staged in order.
@@ -60,31 +59,27 @@ static void StageStrip(const MaamPlan& plan, const float* center, int64_t image,
   WithSingleType(plan.p.dtype, [&]<class T>(T*) { StageStripOf<T>(plan, center, image, first, rows, planes); });
 }
 
-// z[c][i] = the folded convolution of kChannels channels at the i-th of the four pixels of each pooled one.
-MAAM_INLINE void Convolve(const FoldedBranch& branch, const float* weight, const float* cell,
-                          V (&z)[kChannels][kPool]) {
+// z[i][j] = the folded convolution of the i-th of kChannels channels, c on, at the j-th of the four pixels of each
+// pooled one.
+MAAM_INLINE void Convolve(const FoldedBranch& branch, int64_t c, const float* cell, V (&z)[kChannels][kPool]) {
 #pragma GCC unroll 8
-  for (int c = 0; c < kChannels; ++c) {
+  for (int i = 0; i < kChannels; ++i) {
 #pragma GCC unroll 4
-    for (int i = 0; i < kPool; ++i) z[c][i] = Set(0.0f);
+    for (int j = 0; j < kPool; ++j) z[i][j] = Set(0.0f);
   }
+  const float* weight = branch.weight + c * branch.taps;
   const int64_t* offset = branch.offset;
-  for (int64_t t = 0; t < branch.taps; ++t, offset += kPool, weight += kGroup) {
-    V x[kPool];
-#pragma GCC unroll 4
-    for (int i = 0; i < kPool; ++i) x[i] = Load(cell + offset[i]);
+  for (int64_t t = 0; t < branch.taps; ++t, offset += kPool, weight += kChannels) {
+    V w[kChannels];
 #pragma GCC unroll 8
-    for (int c = 0; c < kChannels; ++c) {
-      const V w = Set(weight[c]);
+    for (int i = 0; i < kChannels; ++i) w[i] = Set(weight[i]);
 #pragma GCC unroll 4
-      for (int i = 0; i < kPool; ++i) z[c][i] = Fma(w, x[i], z[c][i]);
+    for (int j = 0; j < kPool; ++j) {
+      const V x = Load(cell + offset[j]);
+#pragma GCC unroll 8
+      for (int i = 0; i < kChannels; ++i) z[i][j] = Fma(w[i], x, z[i][j]);
     }
   }
-}
-
-// The weights of kChannels channels, c on.
-MAAM_INLINE const float* WeightOf(const FoldedBranch& branch, int64_t c) {
-  return branch.weight + c / kGroup * branch.taps * kGroup + c % kGroup;
 }
 
 // The lanes that are pooled pixels of the strip, whose pixels are `count`: the last vector may reach beyond.

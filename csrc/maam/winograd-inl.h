@@ -8,7 +8,6 @@ namespace maam {
 namespace MAAM_ISA {
 namespace maam_module {
 
-constexpr int kPointChannels = static_cast<int>(PointChannels(V::kLanes));
 constexpr int kPointVectors = 2;  // of pooled pixels, in registers at a time
 
 // Whether all pixels of an image are finite and below kModerate.
@@ -74,19 +73,19 @@ static void TransformPixels(const MaamPlan& plan, int64_t rows, const float* pla
 // first += and second += the products at two points, summed over the inputs.
 template <int kVectors>
 MAAM_INLINE void AddPoints(int64_t inputs, const float* x, int64_t x_stride, const float* w,
-                           V (&first)[kVectors * kPointChannels], V (&second)[kVectors * kPointChannels]) {
-  for (int64_t i = 0; i < inputs; ++i, x += 2 * V::kLanes, w += 2 * kPointChannels) {
+                           V (&first)[kVectors * kChannels], V (&second)[kVectors * kChannels]) {
+  for (int64_t i = 0; i < inputs; ++i, x += 2 * V::kLanes, w += 2 * kChannels) {
 #pragma GCC unroll 2
     for (int point = 0; point < 2; ++point) {
-      V weight[kPointChannels];
+      V weight[kChannels];
 #pragma GCC unroll 4
-      for (int c = 0; c < kPointChannels; ++c) weight[c] = Set(w[point * kPointChannels + c]);
+      for (int c = 0; c < kChannels; ++c) weight[c] = Set(w[point * kChannels + c]);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) {
         const V pixels = Load(x + v * x_stride + point * V::kLanes);
 #pragma GCC unroll 4
-        for (int c = 0; c < kPointChannels; ++c) {
-          V& sum = point == 0 ? first[v * kPointChannels + c] : second[v * kPointChannels + c];
+        for (int c = 0; c < kChannels; ++c) {
+          V& sum = point == 0 ? first[v * kChannels + c] : second[v * kChannels + c];
           sum = Fma(pixels, weight[c], sum);
         }
       }
@@ -94,11 +93,11 @@ MAAM_INLINE void AddPoints(int64_t inputs, const float* x, int64_t x_stride, con
   }
 }
 
-// One branch, for kPointChannels channels and kVectors vectors of pooled pixels, added to `sum`.
+// One branch, for kChannels channels and kVectors vectors of pooled pixels, added to `sum`.
 template <int kVectors>
 MAAM_INLINE void AddBranchByPoints(const float* w, const float* shift, int64_t inputs, const float* x, int64_t x_stride,
-                                   V (&sum)[kVectors * kPointChannels]) {
-  constexpr int kSums = kVectors * kPointChannels;
+                                   V (&sum)[kVectors * kChannels]) {
+  constexpr int kSums = kVectors * kChannels;
   V row[4][2][kSums];  // the two columns of the result, for each row of points
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
@@ -113,10 +112,10 @@ MAAM_INLINE void AddBranchByPoints(const float* w, const float* shift, int64_t i
       right[u] = Sub(one, minus);
     }
     x += inputs * 2 * V::kLanes;
-    w += inputs * 2 * kPointChannels;
+    w += inputs * 2 * kChannels;
     AddPoints<kVectors>(inputs, x, x_stride, w, left, right);
     x += inputs * 2 * V::kLanes;
-    w += inputs * 2 * kPointChannels;
+    w += inputs * 2 * kChannels;
 #pragma GCC unroll 8
     for (int u = 0; u < kSums; ++u) {
       row[i][0][u] = left[u];
@@ -131,17 +130,17 @@ MAAM_INLINE void AddBranchByPoints(const float* w, const float* shift, int64_t i
       top = Max(Add(row[0][j][u], Add(row[1][j][u], row[2][j][u])), top);
       top = Max(Add(Sub(row[1][j][u], row[2][j][u]), row[3][j][u]), top);
     }
-    sum[u] = Add(sum[u], Relu(Add(top, Set(shift[u % kPointChannels]))));
+    sum[u] = Add(sum[u], Relu(Add(top, Set(shift[u % kChannels]))));
   }
 }
 
 // kVectors vectors of G from the v-th on, for the g-th group of channels.
 template <int kVectors>
 static void FillPoints(const MaamPlan& plan, int64_t g, int64_t v, int64_t count, const float* points, float* panel) {
-  V sum[kVectors * kPointChannels];
+  V sum[kVectors * kChannels];
 #pragma GCC unroll 8
-  for (int u = 0; u < kVectors * kPointChannels; ++u) sum[u] = Set(0.0f);
-  const int64_t first = g * kPointChannels;
+  for (int u = 0; u < kVectors * kChannels; ++u) sum[u] = Set(0.0f);
+  const int64_t first = g * kChannels;
   for (int k = 0; k < plan.p.branches; ++k) {
     const FoldedBranch& branch = plan.branch[k];
     if (branch.points == nullptr) continue;
@@ -149,10 +148,10 @@ static void FillPoints(const MaamPlan& plan, int64_t g, int64_t v, int64_t count
                                 points + v * plan.PointPixels(), plan.PointPixels(), sum);
   }
 #pragma GCC unroll 8
-  for (int u = 0; u < kVectors * kPointChannels; ++u) {
-    const int64_t c = first + u % kPointChannels;
+  for (int u = 0; u < kVectors * kChannels; ++u) {
+    const int64_t c = first + u % kChannels;
     if (c < plan.p.channels) {
-      StoreRuns(plan, plan.vector[v + u / kPointChannels], sum[u], count, panel + c * plan.columns);
+      StoreRuns(plan, plan.vector[v + u / kChannels], sum[u], count, panel + c * plan.columns);
     }
   }
 }
@@ -161,7 +160,7 @@ static void FillPoints(const MaamPlan& plan, int64_t g, int64_t v, int64_t count
 static void FillByPoints(const MaamPlan& plan, int64_t rows, const float* points, float* panel) {
   const int64_t vectors = plan.VectorsOf(rows);
   const int64_t count = rows * plan.pooled_width;
-  for (int64_t g = 0; g < plan.PointGroups(); ++g) {
+  for (int64_t g = 0; g < plan.ChannelGroups(); ++g) {
     int64_t v = 0;
     for (; v + kPointVectors <= vectors; v += kPointVectors) {
       FillPoints<kPointVectors>(plan, g, v, count, points, panel);

@@ -24,6 +24,47 @@ def test_image_sizes(isa, size):
         MaamMixCase((6, 3, *size), channels=13, offset=1).check()
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "images, kernel",
+    [
+        ((3, 3, 2, 2), 7),  # smaller than the kernel's edge
+        ((2, 3, 3, 5), 7),
+        ((1, 3, 90, 80), 7),  # several strips and tiles, down
+        ((1, 2, 5, 1100), 5),  # tiles across
+        ((2, 49, 30, 20), 1),
+        ((2, 16, 33, 18), 3),
+    ],
+)
+def test_images_in_strips_and_tiles(isa, images, kernel):
+    with capped(isa):
+        MaamMixCase(images, channels=5, kernels=(kernel,)).check()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kept", [0.0, 0.1, 1.0])
+def test_gradients_of_zero_are_left_out(isa, kept):
+    case = MaamMixCase((3, 3, 18, 22), kernels=(3, 5))
+    chosen = np.random.default_rng(1).random(case.dg.values.shape) < kept
+    case.dg = case.array(np.where(chosen, case.dg.values, 0))
+    with capped(isa):
+        case.check()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_gradient_that_is_nan_reaches_its_channel_alone(isa):
+    case = MaamMixCase((2, 3, 12, 12), kernels=(3,))
+    values = case.dg.values.copy()
+    with capped(isa):
+        noted = case.results()["pixel"].values[0]
+        at = tuple(np.argwhere(noted < 4)[0])
+        values[at] = np.nan
+        case.dg = case.array(values)
+        weight = case.results()["gradient 1"].values
+    channel = np.arange(weight.shape[0]) == at[1]
+    assert np.isnan(weight[channel]).all() and np.isfinite(weight[~channel]).all()
+
+
 def test_one_branch_has_no_weight_to_learn():
     gradient = MaamMixCase((2, 3, 8, 8)).results()["gradient 0"].values
     assert gradient.shape == (1,) and gradient[0] == 0
