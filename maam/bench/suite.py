@@ -216,6 +216,27 @@ def _optimizer() -> list[Benchmark]:
     ]
 
 
+def _branch() -> list[Benchmark]:
+    return [
+        Benchmark(
+            f"branch training {kernel}",
+            "single branches",
+            cases.BranchTraining(kernel),
+            (
+                never_slower(
+                    f"gradients of a branch of {kernel}x{kernel} and its images, faster than MindSpore's",
+                    slow="reference operator",
+                    fast="native operator",
+                ),
+            ),
+            "native operator",
+            truth="reference operator",
+            quick=kernel == 7,
+        )
+        for kernel in (3, 5, 7)
+    ]
+
+
 def _model() -> list[Benchmark]:
     fused, unfused = "fused model", "unfused model"
     benchmarks = []
@@ -317,6 +338,7 @@ SUITE: tuple[Benchmark, ...] = (
     *_aggregate_reduce(),
     *_dense(),
     *_optimizer(),
+    *_branch(),
     *_model(),
     *_deep_model(),
     *_int8_model(),

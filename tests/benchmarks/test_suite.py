@@ -30,7 +30,8 @@ def test_names_are_unique_and_sides_known():
         assert set(benchmark.sides) <= SIDES.keys(), benchmark.name
         assert benchmark.truth is None or benchmark.truth in benchmark.sides, benchmark.name
         oracle = type(benchmark.case).expected
-        assert (benchmark.truth is None) == (oracle is not cases.Model.expected), benchmark.name
+        without = oracle in (cases.Model.expected, cases.BranchTraining.expected)
+        assert (benchmark.truth is not None) == without, benchmark.name
         if "bandwidth" in benchmark.sides:
             assert benchmark.case.traffic.size % 1024 == 0, benchmark.name
 
@@ -80,6 +81,13 @@ def test_model_sides_agree_and_know_their_kernels():
         assert step.loaded["fused model"]["error"] > 0
         inference = Race(crew, cases.ModelInference(2), sides, truth="unfused model")
         assert inference.fact("fused model", "kernels") < inference.fact("unfused model", "kernels")
+
+
+@native
+def test_a_branch_by_its_kernels_agrees_with_its_layers():
+    with Crew(threads=2) as crew:
+        race = Race(crew, cases.BranchTraining(5, 2), ["native operator", "reference operator"], "reference operator")
+        assert race.loaded["native operator"]["error"] > 0
 
 
 @native

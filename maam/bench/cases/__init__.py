@@ -6,6 +6,7 @@ Needs NumPy alone, so that a side with another framework can load it. Oracles co
 from .aggregate import AggregateBackward, AggregateForward, softmax
 from .aggregate_reduce import AggregateReduceInference, AggregateReduceTraining
 from .base import Arrays, Case, Traffic, from_json, to_json
+from .branch import BranchTraining
 from .dense import DenseBackward, DenseForward
 from .model import (
     DeepModelStep,
@@ -30,6 +31,7 @@ __all__ = [
     "AggregateReduceInference",
     "AggregateReduceTraining",
     "Arrays",
+    "BranchTraining",
     "Case",
     "DeepModelStep",
     "DenseBackward",

@@ -34,24 +34,32 @@ class _Gradients(nn.Cell):
         return self.gradient(self.net)(*inputs)
 
 
-def prepare(case: cases.Operator | cases.OptimizerStep, inputs: Arrays, *, impl: str) -> Prepared:
+def prepare(
+    case: cases.Operator | cases.OptimizerStep | cases.BranchTraining, inputs: Arrays, *, impl: str
+) -> Prepared:
     """The Cell at the case's sizes, from the same parameters on every side."""
     mindspore.configure()
     arguments = [Tensor(array) for array in inputs.values()]
     if isinstance(case, cases.OptimizerStep):
         return _updates(_OPTIMIZERS[case.decay], impl, arguments)
+    if isinstance(case, cases.BranchTraining):
+        return _calls(_branch(case, impl), arguments, ("d",), every_input=True)
     if case.op == "adam":
         return _updates(_OPTIMIZERS["l2"], impl, arguments)
-    net = _CELLS[case.op](impl)
+    calls = {"inference": ("y",), "training": ("d",), "both": ("y", "d")}[case.call]
+    return _calls(_CELLS[case.op](impl), arguments, calls, every_input=case.op not in _NO_INPUT_GRADIENT)
+
+
+def _calls(net: nn.Cell, arguments: list[Tensor], names: tuple[str, ...], *, every_input: bool) -> Prepared:
+    """The Cell's results, "y", or their gradients, "d", or both."""
     parameters = list(net.get_parameters())
     for parameter in parameters:
         parameter.set_data(Tensor(_values(parameter)))
-    net.set_train(case.call != "inference")
-    calls = {}
-    if case.call != "training":
-        calls["y"] = net
-    if case.call != "inference":
-        calls["d"] = _Gradients(net, net.trainable_params(), every_input=case.op not in _NO_INPUT_GRADIENT)
+    net.set_train("d" in names)
+    known = {"y": net}
+    if "d" in names:
+        known["d"] = _Gradients(net, net.trainable_params(), every_input)
+    calls = {name: known[name] for name in names}
 
     def run() -> Arrays:
         results = {}
@@ -103,6 +111,12 @@ def _flat(results) -> list[Tensor]:
     if isinstance(results, Tensor):
         return [results]
     return [tensor for one in results for tensor in _flat(one)]
+
+
+def _branch(case: cases.BranchTraining, impl: str) -> nn.Cell:
+    conv = nn.Conv2d(3, case.CHANNELS, case.kernel, pad_mode="pad", padding=case.kernel // 2)
+    branch = nn.SequentialCell(conv, nn.BatchNorm2d(case.CHANNELS), nn.ReLU(), nn.MaxPool2d(2, 2))
+    return maam_ops.FusedMix([branch], impl=impl)
 
 
 def _branch_of_deep(impl: str) -> nn.Cell:
