@@ -40,7 +40,7 @@ class Implementation:
 
 @dataclass(frozen=True)
 class Choice:
-    """The implementation taken, the reason, why not the others, and the rows of the table for the operator's calls."""
+    """The implementation taken, the reason, why not the others, and what may take calls of the operator elsewhere."""
 
     op: str
     impl: str
@@ -51,7 +51,7 @@ class Choice:
     def __str__(self) -> str:
         lines = [f"{self.op}: {self.impl} ({self.reason})"]
         lines += [f"  not {name}: {reason}" for name, reason in self.others.items()]
-        lines += [f"  by table: {row}" for row in self.rows]
+        lines += [f"  {row}" for row in self.rows]
         return "\n".join(lines)
 
 
@@ -107,7 +107,13 @@ def _reasons(op: str) -> dict[str, str | None]:
     return {candidate.name: candidate.why_not() for candidate in _IMPLEMENTATIONS[op]}
 
 
-def choose(op: str, impl: str = AUTO, shape: Sequence[int] | None = None, training: bool | None = None) -> Choice:
+def choose(
+    op: str,
+    impl: str = AUTO,
+    shape: Sequence[int] | None = None,
+    training: bool | None = None,
+    weight: Sequence[int] | None = None,
+) -> Choice:
     """Decide which implementation of ``op`` runs on this machine now.
 
     Args:
@@ -115,6 +121,7 @@ def choose(op: str, impl: str = AUTO, shape: Sequence[int] | None = None, traini
         impl: what was asked for.
         shape: of the first operand of a call, for ``auto`` to look it up in the table; None before there is a call.
         training: whether the call is one of training; None for operators that are not told.
+        weight: shape of the weight, for operators that have a rule by shapes.
 
     Raises:
         ValueError: ``impl`` or ``MAAM_OPS_IMPL`` is not a known name.
@@ -130,10 +137,16 @@ def choose(op: str, impl: str = AUTO, shape: Sequence[int] | None = None, traini
             )
         others = {name: reason or "not asked for" for name, reason in reasons.items() if name != wanted}
         return Choice(op, wanted, f"asked for by {source}", others)
-    return _automatic(op, reasons, shape, training)
+    return _automatic(op, reasons, shape, training, weight)
 
 
-def _automatic(op: str, reasons: dict[str, str | None], shape: Sequence[int] | None, training: bool | None) -> Choice:
+def _automatic(
+    op: str,
+    reasons: dict[str, str | None],
+    shape: Sequence[int] | None,
+    training: bool | None,
+    weight: Sequence[int] | None,
+) -> Choice:
     automatic = [candidate.name for candidate in _IMPLEMENTATIONS[op] if candidate.automatic]
     taken = next(name for name in automatic if reasons[name] is None)
     others = {}
@@ -143,25 +156,32 @@ def _automatic(op: str, reasons: dict[str, str | None], shape: Sequence[int] | N
     # The table is about CPUs.
     if taken != NATIVE or ms.get_context("device_target") != "CPU":
         return Choice(op, taken, "first available in the order of auto", others)
+    rule = None if shape is None else tuning.rule_of(op, shape, weight)
+    if rule is not None:
+        others.pop(REFERENCE)
+        return Choice(op, REFERENCE, f"by shape: {rule.text}", {taken: "slower in calls like this", **others})
     table = tuning.table()
     row = None if shape is None else table.find(op, shape, training)
     if row is not None and row.impl != taken:
         others = {name: why for name, why in others.items() if name != row.impl}
         return Choice(op, row.impl, f"by table: {row} [{table.source}]", {taken: "slower in calls like this", **others})
     reason = "first available in the order of auto"
-    return Choice(op, taken, reason, others, tuple(f"{row} [{table.source}]" for row in table.of(op)))
+    rows = [f"by table: {row} [{table.source}]" for row in table.of(op)]
+    if op in tuning.RULES:
+        rows.append(f"by shape: {tuning.RULES[op].text}: reference")
+    return Choice(op, taken, reason, others, tuple(rows))
 
 
 @constexpr
-def chosen(op, impl, shape, training):
+def chosen(op, impl, shape, training, weight=None):
     """The implementation for one call of an operator's function; see :func:`choose`."""
-    return choose(op, impl, shape, training).impl
+    return choose(op, impl, shape, training, weight).impl
 
 
 @constexpr
-def path(op, impl, automatic, shape, training):
+def path(op, impl, automatic, shape, training, weight=None):
     """The implementation for one call of a Cell that has decided for ``impl`` by itself or, if not, was told.
 
     What ``MAAM_OPS_IMPL`` said when it decided goes on counting.
     """
-    return _automatic(op, _reasons(op), shape, training).impl if automatic and impl == NATIVE else impl
+    return _automatic(op, _reasons(op), shape, training, weight).impl if automatic and impl == NATIVE else impl

@@ -112,7 +112,7 @@ def conv_block(
     operands = (weight, gamma, beta, moving_mean, moving_variance)
     check_conv_block(OP, shape_of(OP, "x", x), x.dtype, shapes_of(operands), _shape_of(residual), pool, training)
     momentum, eps = each(OP, "momentum", momentum, 1)[0], each(OP, "eps", eps, 1)[0]
-    if _select.chosen(OP, impl, x.shape, training) == "native":
+    if _select.chosen(OP, impl, x.shape, training, weight.shape) == "native":
         return _run_native(x, operands, residual, pool, training, momentum, eps)
     return reference(x, *operands, residual, pool=pool, training=training, momentum=momentum, eps=eps)
 
@@ -162,7 +162,7 @@ class FusedConvBlock(FusedCell):
         operands = (self.conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
         shape, shapes, beside = shape_of("FusedConvBlock", "x", x), shapes_of(operands), _shape_of(residual)
         check_conv_block("FusedConvBlock", shape, x.dtype, shapes, beside, self._pools, training)
-        if _select.path(OP, self.impl, self.automatic, x.shape, training) != "native":
+        if _select.path(OP, self.impl, self.automatic, x.shape, training, self.conv.weight.shape) != "native":
             return self._layer_by_layer(x, residual)
         result = _run_native(x, operands, residual, self._pools, training, self._momentum, self._eps)
         if not training:

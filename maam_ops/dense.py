@@ -59,7 +59,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool =
     if bias is not None:
         require_tensor(OP, "bias", bias)
     check_dense(OP, x.shape, x.dtype, weight.shape, () if bias is None else bias.shape)
-    if _select.chosen(OP, impl, x.shape, None) == "native":
+    if _select.chosen(OP, impl, x.shape, None, weight.shape) == "native":
         return _run_native(x, weight, bias, relu)
     return reference(x, weight, bias, relu=relu)
 
@@ -119,7 +119,11 @@ class FusedDense(FusedCell):
 
     def construct(self, x):
         return dense(
-            x, self.weight, self.bias, relu=self.relu, impl=_select.path(OP, self.impl, self.automatic, x.shape, None)
+            x,
+            self.weight,
+            self.bias,
+            relu=self.relu,
+            impl=_select.path(OP, self.impl, self.automatic, x.shape, None, self.weight.shape),
         )
 
     def extend_repr(self) -> str:

@@ -6,6 +6,10 @@
 #include <memory>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace maam {
 
 constexpr int64_t kCacheLine = 64;
@@ -14,13 +18,27 @@ static inline int64_t RoundUp(int64_t value, int64_t multiple) { return (value +
 
 class Scratch {
  public:
-  explicit Scratch(int64_t bytes)
-      : memory_(static_cast<char*>(std::aligned_alloc(kCacheLine, RoundUp(bytes + 1, kCacheLine)))) {
+  explicit Scratch(int64_t bytes) : memory_(Allocate(bytes)) {
     if (memory_ == nullptr) throw std::bad_alloc();
   }
   char* At(int64_t offset) const { return memory_.get() + offset; }
 
  private:
+  // From this size on glibc maps fresh memory at every call, a page fault for each 4 KB: 20 of the 40 ms that a
+  // convolution of 512 by 512 channels took for one image. Huge pages are 512 times fewer.
+  static constexpr int64_t kHugeFrom = int64_t{32} << 20;
+  static constexpr int64_t kHugePage = int64_t{2} << 20;
+
+  static char* Allocate(int64_t bytes) {
+    const int64_t alignment = bytes < kHugeFrom ? kCacheLine : kHugePage;
+    const size_t size = static_cast<size_t>(RoundUp(bytes + 1, alignment));
+    void* memory = std::aligned_alloc(static_cast<size_t>(alignment), size);
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (memory != nullptr && bytes >= kHugeFrom) madvise(memory, size, MADV_HUGEPAGE);  // may be refused
+#endif
+    return static_cast<char*>(memory);
+  }
+
   struct Free {
     void operator()(char* memory) const { std::free(memory); }
   };

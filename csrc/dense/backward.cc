@@ -20,32 +20,54 @@ constexpr int64_t kBlock = 16;
 // Rows of A apart by what is not a power of two.
 int64_t AStride(int64_t depth) { return RoundUp(depth, kBlock) + kBlock; }
 
-template <class T>
-float Masked(const DenseGradient& p, int64_t i) {
-  return p.y == nullptr || ToFloat(static_cast<const T*>(p.y)[i]) > 0 ? ToFloat(static_cast<const T*>(p.dy)[i]) : 0;
+// dy where y is above 0, else 0. Loaded either way, so that nothing branches: signs are foretold badly.
+template <bool kMasks, class T>
+float Passed(const T* y, const T* dy, int64_t i) {
+  const float value = ToFloat(dy[i]);
+  if constexpr (kMasks) return ToFloat(y[i]) > 0 ? value : 0.0f;
+  return value;
+}
+
+// Calls f.template operator()<kMasks, T>(y, dy).
+template <class F>
+void WithGradient(const DenseGradient& p, F&& f) {
+  WithSingleType(p.dtype, [&]<class T>(T*) {
+    const T* y = static_cast<const T*>(p.y);
+    const T* dy = static_cast<const T*>(p.dy);
+    y == nullptr ? f.template operator()<false, T>(y, dy) : f.template operator()<true, T>(y, dy);
+  });
 }
 
 // Rows [begin, end) of dy, masked.
-template <class T>
 void CopyRows(const DenseGradient& p, int64_t begin, int64_t end, float* a, int64_t stride) {
-  for (int64_t row = begin; row < end; ++row) {
-    for (int64_t o = 0; o < p.outputs; ++o) a[row * stride + o] = Masked<T>(p, row * p.outputs + o);
-  }
+  WithGradient(p, [&]<bool kMasks, class T>(const T* y, const T* dy) {
+    const int64_t outputs = p.outputs;
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t o = 0; o < outputs; ++o) a[row * stride + o] = Passed<kMasks>(y, dy, row * outputs + o);
+    }
+  });
 }
 
-// Columns [begin, end) of dy, masked, as rows; and their sums.
-template <class T>
+// Columns [begin, end) of dy, masked, as rows; and their sums. A square at a time: its rows are written whole.
 void TransposeColumns(const DenseParameterGradients& p, int64_t begin, int64_t end, float* a, int64_t stride) {
-  double sum[kBlock] = {};
-  for (int64_t row = 0; row < p.batch; ++row) {
-    for (int64_t o = begin; o < end; ++o) {
-      const float value = Masked<T>(p, row * p.outputs + o);
-      a[o * stride + row] = value;
-      sum[o - begin] += value;
+  WithGradient(p, [&]<bool kMasks, class T>(const T* y, const T* dy) {
+    const int64_t outputs = p.outputs, batch = p.batch, columns = end - begin;
+    double sum[kBlock] = {};
+    float square[kBlock][kBlock];
+    for (int64_t row = 0; row < batch; row += kBlock) {
+      const int64_t rows = std::min(batch - row, kBlock);
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t o = 0; o < columns; ++o) {
+          const float value = Passed<kMasks>(y, dy, (row + r) * outputs + begin + o);
+          square[o][r] = value;
+          sum[o] += value;
+        }
+      }
+      for (int64_t o = 0; o < columns; ++o) std::copy_n(square[o], rows, a + (begin + o) * stride + row);
     }
-  }
-  T* dbias = static_cast<T*>(p.dbias);
-  for (int64_t o = begin; o < end && dbias != nullptr; ++o) Assign(dbias[o], static_cast<float>(sum[o - begin]));
+    T* dbias = static_cast<T*>(p.dbias);
+    for (int64_t o = 0; o < columns && dbias != nullptr; ++o) Assign(dbias[begin + o], static_cast<float>(sum[o]));
+  });
 }
 
 // Columns before the first that stands at a cache line, the same in every row, or -1 where rows differ.
@@ -134,10 +156,8 @@ void RunDenseInputGradient(const DenseInputGradient& p) {
   float* a = reinterpret_cast<float*>(scratch.At(AOffset(p, p.outputs, ResultSize(p, p.outputs))));
   const int64_t stride = AStride(p.outputs);
   const int64_t rows = std::max<int64_t>(1, kTaskFloats / p.outputs);
-  ParallelFor(CeilDiv(p.batch, rows), [&](int64_t task) {
-    WithSingleType(p.dtype,
-                   [&]<class T>(T*) { CopyRows<T>(p, task * rows, std::min(p.batch, (task + 1) * rows), a, stride); });
-  });
+  ParallelFor(CeilDiv(p.batch, rows),
+              [&](int64_t task) { CopyRows(p, task * rows, std::min(p.batch, (task + 1) * rows), a, stride); });
   DenseProduct product;
   product.rows = p.batch;
   product.depth = p.outputs;
@@ -160,7 +180,7 @@ void RunDenseParameterGradients(const DenseParameterGradients& p) {
   ParallelFor(CeilDiv(p.outputs, columns), [&](int64_t task) {
     const int64_t end = std::min(p.outputs, (task + 1) * columns);
     for (int64_t o = task * columns; o < end; o += kBlock) {
-      WithSingleType(p.dtype, [&]<class T>(T*) { TransposeColumns<T>(p, o, std::min(end, o + kBlock), a, stride); });
+      TransposeColumns(p, o, std::min(end, o + kBlock), a, stride);
     }
   });
   if (p.batch == 0) {

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 import maam_ops
 from maam_ops import _select, tuning
@@ -75,6 +75,44 @@ def test_explain_prints_the_rows(use):
     text = str(maam_ops.explain("reduce"))
     assert f"by table: small, inference: native (kernel 1.25x as fast as reference) [{path}]" in text
     assert "dense" not in text
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "weight", "impl"),
+    [
+        ("conv_block", (1, 512, 4, 4), (512, 512, 3, 3), "reference"),
+        ("conv_block", (11, 512, 4, 4), (512, 512, 3, 3), "reference"),
+        ("conv_block", (12, 512, 4, 4), (512, 512, 3, 3), "native"),
+        ("conv_block", (1, 512, 13, 12), (512, 512, 3, 3), "native"),  # 4 x 3 tiles
+        ("conv_block", (7, 256, 3, 3), (256, 256, 3, 3), "reference"),
+        ("conv_block", (8, 256, 3, 3), (256, 256, 3, 3), "native"),
+        ("conv_block", (1, 64, 4, 4), (64, 64, 3, 3), "native"),
+        ("conv_block", (None, 512, 4, 4), (512, 512, 3, 3), "native"),
+        ("dense", (513, 512), (10, 512), "reference"),
+        ("dense", (512, 512), (10, 512), "native"),
+        ("dense", (4096, 513), (10, 513), "native"),
+        ("dense", (-1, 16), (10, 16), "native"),
+    ],
+)
+def test_rules_take_calls_by_their_shapes(use, op, x, weight, impl):
+    use()
+    choice = _select.choose(op, "auto", x, True, weight)
+    assert choice.impl == impl
+    assert choice.reason.startswith("by shape: ") == (impl == "reference")
+    assert _select.choose(op, "native", x, True, weight).impl == "native"
+
+
+def test_cells_follow_the_rules_unless_told(use, mode):
+    use()
+    x = Tensor(np.random.default_rng(0).standard_normal((513, 8)).astype(np.float32))
+    maps = Tensor(np.random.default_rng(0).standard_normal((1, 96, 4, 4)).astype(np.float32))
+    for impl in ("auto", "native"):
+        dense = maam_ops.FusedDense(8, 16, impl=impl)
+        block = maam_ops.FusedConvBlock(nn.Conv2d(96, 96, 3), nn.BatchNorm2d(96), impl=impl).set_train(False)
+        for cell, given, kernel in ((dense, x, "dense_forward"), (block, maps, "conv_block_inference")):
+            ran = [name.partition("/")[0] for name in maam_ops.explain(cell, given).kernels]
+            assert ran == [kernel] * (impl == "native"), cell
+    assert "by shape: more than 512 rows" in str(maam_ops.explain(maam_ops.FusedDense(8, 16)))
 
 
 @pytest.mark.parametrize(
