@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mindspore as ms
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from maam_ops import _select, graph
 from maam_ops._cell import names_kept
@@ -102,10 +102,16 @@ def fuse(
 def _rules_by_pattern(rules: Mapping[str, str] | Iterable[Rule] | None, paths: list[str]) -> dict[str, frozenset[str]]:
     if isinstance(rules, Mapping):
         rules = [Rule(path, pattern) for path, pattern in rules.items()]
-    if isinstance(rules, str) or not isinstance(rules or (), Iterable):
+    if isinstance(rules, Tensor):
+        raise TypeError(
+            "maam_ops.fuse: rules: got a Tensor, expected patterns by path, or Rules; pass a batch as probe="
+        )
+    if rules is None:
+        rules = ()
+    if isinstance(rules, str) or not isinstance(rules, Iterable):
         raise TypeError(f"maam_ops.fuse: rules: got {rules!r}, expected patterns by path, or Rules")
     named: dict[str, set[str]] = {pattern: set() for pattern in _PATTERNS}
-    for rule in rules or ():
+    for rule in rules:
         if not isinstance(rule, Rule):
             raise TypeError(f"maam_ops.fuse: rules: got {rule!r}, expected a Rule such as Rule('maam.fusion', 'keep')")
         if rule.pattern not in named:

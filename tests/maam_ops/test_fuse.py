@@ -273,6 +273,8 @@ def test_bad_arguments_are_named():
         ValueError, match="got pattern 'sum', expected one of agent_aggregate, reduce, conv_block, keep"
     ):
         fuse(net, {"maam.fusion": "sum"}, probe=IMAGES)
+    with pytest.raises(TypeError, match=r"rules: got a Tensor, .*; pass a batch as probe="):
+        fuse(net, IMAGES)
     with pytest.raises(TypeError, match="rules: got 'w', expected patterns by path, or Rules"):
         fuse(net, "w", probe=IMAGES)
     with pytest.raises(TypeError, match=r"rules: got \('w', 'keep'\), expected a Rule such as"):
