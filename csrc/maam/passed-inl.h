@@ -19,7 +19,7 @@ MAAM_INLINE int64_t AppendPassed(const float* dg, const uint8_t* pixel, const in
                                  int32_t origin, int32_t* place, float* gradient) {
   const __m512i which = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pixel)));
   const __m512 d = _mm512_loadu_ps(dg);
-  const __mmask16 passed = _mm512_cmplt_epi32_mask(which, _mm512_set1_epi32(kNoPixel)) &
+  const __mmask16 passed = _mm512_cmpgt_epi32_mask(_mm512_set1_epi32(kNoPixel), which) &
                            _mm512_cmp_ps_mask(d, _mm512_setzero_ps(), _CMP_NEQ_UQ);
   const __m512i first = _mm512_add_epi32(_mm512_loadu_si512(of_pooled), _mm512_set1_epi32(origin));
   const __m512i to = _mm512_add_epi32(first, _mm512_permutexvar_epi32(which, _mm512_loadu_si512(within)));
