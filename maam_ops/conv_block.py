@@ -162,7 +162,7 @@ class FusedConvBlock(FusedCell):
         operands = (self.conv.weight, bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
         shape, shapes, beside = shape_of("FusedConvBlock", "x", x), shapes_of(operands), _shape_of(residual)
         check_conv_block("FusedConvBlock", shape, x.dtype, shapes, beside, self._pools, training)
-        if _select.path(OP, self.impl, self.automatic, x.shape, training, self.conv.weight.shape) != "native":
+        if _select.path(OP, self.impl, self.automatic, x.shape, training, shapes[0]) != "native":
             return self._layer_by_layer(x, residual)
         result = _run_native(x, operands, residual, self._pools, training, self._momentum, self._eps)
         if not training:

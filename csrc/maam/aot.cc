@@ -3,7 +3,6 @@
 
 #include "core/error.h"
 #include "core/trace.h"
-#include "maam/training.h"
 
 namespace maam {
 
@@ -94,13 +93,6 @@ void MaamCall::Operands(int branches, int constants, MaamInference* p) const {
   p->reduce.eps = Constant(branches);
   if (p->reduce.kernel != 1) {
     Fail(op_, "reduce weight", "shape " + call_[ConvNormAt(branches)].ShapeText(), "a 1x1 kernel");
-  }
-}
-
-void ExpectTrainable(const MaamInference& p, const char* op) {
-  if (PatchTaps(p) > kMaxTrainingTaps) {
-    Fail(op, "branches", std::to_string(PatchTaps(p)) + " taps (input channels x kernel area)",
-         "at most " + std::to_string(kMaxTrainingTaps) + "; train these branches as separate layers");
   }
 }
 

@@ -8,6 +8,14 @@
 #include "maam/training.h"
 
 namespace maam {
+
+void ExpectTrainable(const MaamInference& p, const char* op) {
+  if (PatchTaps(p) > kMaxTrainingTaps) {
+    Fail(op, "branches", std::to_string(PatchTaps(p)) + " taps (input channels x kernel area)",
+         "at most " + std::to_string(kMaxTrainingTaps) + "; train these branches as separate layers");
+  }
+}
+
 namespace {
 
 // MindSpore's numbers for the types of results that no operand has.
