@@ -118,7 +118,6 @@ class FusedDense(FusedCell):
         self.in_channels, self.out_channels, self.relu = layer.in_channels, layer.out_channels, relu
 
     def construct(self, x):
-        # Not the Parameter's own shape: it would be read twice, and the Predictor would not know the second reading.
         weight = (self.out_channels, self.in_channels)
         impl = _select.path(OP, self.impl, self.automatic, x.shape, None, weight)
         return dense(x, self.weight, self.bias, relu=self.relu, impl=impl)

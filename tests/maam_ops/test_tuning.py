@@ -91,6 +91,8 @@ def test_explain_prints_the_rows(use):
         ("dense", (513, 512), (10, 512), "reference"),
         ("dense", (512, 512), (10, 512), "native"),
         ("dense", (4096, 513), (10, 513), "native"),
+        ("dense", (64, 128, 16, 16), (256, 32768), "native"),  # flattened
+        ("dense", (513, 2, 16), (10, 32), "reference"),
         ("dense", (-1, 16), (10, 16), "native"),
     ],
 )
