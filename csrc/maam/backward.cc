@@ -12,6 +12,7 @@ namespace {
 
 // Images are summed up in groups, and the groups in order: their number is part of the bits.
 constexpr int64_t kMaxGroups = 16;
+
 int64_t Groups(const MaamInference& p) { return std::min(p.batch, kMaxGroups); }
 
 int64_t SumsScratch(const MaamInference& p) {
@@ -46,7 +47,7 @@ std::vector<double> SumGradients(const MaamBackward& p, const std::vector<float>
   const SumsPlan plan(p, FloatLanes(variant.isa));
   const int64_t groups = Groups(p);
   const int workers = WorkersFor(groups);
-  const Scratch scratch(SumsScratch(p));
+  const Scratch scratch(workers * plan.WorkerBytes());
   const int64_t size = plan.Sums();
   std::vector<double> sums(groups * size);
   const GradientOperands from{center.data(), p.dg, p.pixel};

@@ -22,7 +22,7 @@ using MaamMixKernel = void(const MaamPlan& plan, const MixedBranches& to, int64_
                            char* scratch);
 
 // Backward: for each branch k, channel c and tap t the sum S of training.h over images [begin, end), and behind the
-// taps the sum b, in doubles: sums[plan.Row(k, c) + t].
+// taps the sum b, in doubles: sums[SumsRow(p, k, c) + t].
 struct GradientOperands {
   const float* center;  // by input channel
   const float* dg;

@@ -92,9 +92,10 @@ void MeasurePatches(const MaamInference& p, double* moments) {
   const MomentsPlan plan(p);
   const int64_t groups = Groups(p);
   const int workers = WorkersFor(groups);
-  const Scratch scratch(MeasurePatchesScratch(p));
+  const int64_t sums_bytes = groups * plan.Sums() * int64_t{sizeof(double)};
+  const Scratch scratch(sums_bytes + workers * plan.StagedBytes());
   double* sums = reinterpret_cast<double*>(scratch.At(0));
-  char* staged = scratch.At(groups * plan.Sums() * int64_t{sizeof(double)});
+  char* staged = scratch.At(sums_bytes);
   const auto kernel = Choose<MaamMomentsKernel>(ChooseVariant("maam_moments"));
   ParallelForWorkers(workers, groups, [&](int64_t worker, int64_t g) {
     kernel(plan, p.batch * g / groups, p.batch * (g + 1) / groups, staged + worker * plan.StagedBytes(),

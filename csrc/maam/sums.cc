@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/ceil_div.h"
-#include "maam/plan.h"
 
 namespace maam {
 namespace {

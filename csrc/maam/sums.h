@@ -6,8 +6,7 @@
 
 #include <vector>
 
-#include "core/scratch.h"
-#include "maam/maam.h"
+#include "maam/plan.h"
 
 namespace maam {
 
@@ -18,8 +17,6 @@ inline int64_t SumsRow(const MaamInference& p, int branch, int64_t channel) {
   return row + channel * (p.inputs * p.branch[branch].kernel * p.branch[branch].kernel + 1);
 }
 
-constexpr int64_t kListLanes = 16;  // of the widest variant
-
 struct SumsPlan {
   const MaamInference& p;
   int64_t lanes;
@@ -27,7 +24,7 @@ struct SumsPlan {
   int64_t rows, columns;  // pooled pixels of a tile: whole rows, or part of one
   int64_t down, across;   // tiles of an image
   int64_t stride;         // of a staged row
-  int64_t listed;         // gradients of a tile and channel at most, in whole vectors
+  int64_t listed;         // gradients of a tile and channel at most, in whole vectors, and a vector
 
   // Of a branch: the vectors that its patches are read in, and whose sums they are.
   struct Patch {
@@ -37,14 +34,13 @@ struct SumsPlan {
   };
   static constexpr int64_t kNoTap = -1;
   Patch patch[kMaxBranches];
-  const int32_t* place;        // of the tile's pooled pixels: the first of the four, and behind the last one zeros
-  int32_t within[kListLanes];  // from there to each of the four
+  const int32_t* place;       // of the tile's pooled pixels: the first of the four, and behind the last one zeros
+  int32_t within[kMaxLanes];  // from there to each of the four
 
   SumsPlan(const MaamInference& problem, int64_t lanes_of_variant);
   SumsPlan(const SumsPlan&) = delete;
 
-  int64_t Row(int branch, int64_t channel) const { return SumsRow(p, branch, channel); }
-  int64_t Sums() const { return Row(p.branches - 1, p.channels); }
+  int64_t Sums() const { return SumsRow(p, p.branches - 1, p.channels); }
 
   // A vector that begins at the last taps of a patch reads as far behind it.
   int64_t StagedFloats() const { return (2 * rows + 2 * edge) * stride + lanes; }
