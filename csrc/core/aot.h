@@ -68,6 +68,7 @@ struct RegisterAot {
 
 // MindSpore's TypeId values travel through InferType as plain integers.
 using TypeId = int;
+constexpr TypeId kUInt8Id = 37, kFloat64Id = 44;  // of results whose type no operand has
 using Shape = std::vector<int64_t>;
 
 inline Shape ShapeAt(const int* ndims, int64_t** shapes, int i) { return Shape(shapes[i], shapes[i] + ndims[i]); }

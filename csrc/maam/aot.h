@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/aot.h"
-#include "maam/maam.h"
+#include "maam/training.h"
 
 namespace maam {
 
@@ -33,6 +33,14 @@ class MaamCall {
   float* Floats(int i, const std::string& name, const std::vector<int64_t>& shape) const;
   void ExpectShape(int i, const std::string& name, const std::vector<int64_t>& shape) const;
 
+  // What the forward of training keeps for the backward.
+  double* Moments(int i, const MaamInference& p) const;
+  uint8_t* Pixel(int i, const MaamInference& p) const;
+  // New moving mean and variance, or gradients of weight, gamma and beta, of each branch and the reduction, from
+  // argument `i` on. Both return the position behind.
+  int NewStatistics(int i, MaamTraining* p) const;
+  int Gradients(int i, MaamBackward* p) const;
+
  private:
   void ExpectSingle(int i, const std::string& name) const;
   ConvNorm ReadConvNorm(int k, const std::string& name, int64_t outputs, int64_t inputs) const;
@@ -43,6 +51,11 @@ class MaamCall {
   const bool reduces_;
   const bool halves_;
 };
+
+// Of a feature map behind the pooling.
+inline Shape PooledShape(const MaamInference& p, int64_t channels) {
+  return {p.batch, channels, p.height / 2, p.width / 2};
+}
 
 // What training asks of kernels beyond inference.
 void ExpectTrainable(const MaamInference& p, const char* op);

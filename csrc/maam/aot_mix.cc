@@ -9,28 +9,11 @@
 namespace maam {
 namespace {
 
-// MindSpore's numbers for the types of results that no operand has.
-constexpr TypeId kUInt8Id = 37, kFloat64Id = 44;
-
-Shape MixShape(const MaamInference& p) { return {p.batch, p.channels, p.height / 2, p.width / 2}; }
-
 void ExpectMixTraining(const MaamInference& p, const char* op) {
   ExpectTrainable(p, op);
   if (p.batch * p.height * p.width < 2) {
     Fail(op, "x", std::to_string(p.batch) + " images", "at least two pixels a channel in training");
   }
-}
-
-double* MixMoments(const AotCall& call, const MaamCall& args, int i, const MaamInference& p) {
-  call.ExpectDType(i, "moments", DType::kFloat64);
-  args.ExpectShape(i, "moments", {PatchTaps(p) + 1, PatchTaps(p) + 1});
-  return static_cast<double*>(call[i].data);
-}
-
-uint8_t* MixPixel(const AotCall& call, const MaamCall& args, int i, const MaamInference& p) {
-  call.ExpectDType(i, "pixel", DType::kUInt8);
-  args.ExpectShape(i, "pixel", {p.branches, p.batch, p.channels, p.height / 2, p.width / 2});
-  return static_cast<uint8_t*>(call[i].data);
 }
 
 Shape WeightAt(const int* ndims, int64_t** shapes, int64_t k) {
@@ -48,7 +31,7 @@ MAAM_AOT(MaamMix) {
   const int result = call.Count() - 1;
   maam::MaamInference p;
   args.Operands((result - maam::MaamCall::kFirstBranch) / 5, 1, &p);
-  float* g = args.Floats(result, "G", maam::MixShape(p));
+  float* g = args.Floats(result, "G", maam::PooledShape(p, p.channels));
   {
     maam::Trace trace("maam_mix", maam::MaamInferenceIsa(p), call[result], call.Bytes(), maam::MaamMixScratch(p));
     maam::RunMaamMix(p, g);
@@ -74,14 +57,10 @@ MAAM_AOT_WITH_INTEGERS(MaamMixTraining) {
   maam::ExpectMixTraining(p, op);
   for (int k = 0; k < branches; ++k) p.momentum[k] = args.Constant(branches + k);
   const int g = args.ConvNormAt(branches);
-  p.g = args.Floats(g, "G", maam::MixShape(p));
-  p.moments = maam::MixMoments(call, args, g + 1, p);
-  p.pixel = maam::MixPixel(call, args, g + 2, p);
-  for (int k = 0, i = g + 3; k < branches; ++k) {
-    const std::string part = "new moving statistics of " + maam::MaamPart(p, k);
-    p.new_mean[k] = args.Floats(i++, part, {p.channels});
-    p.new_variance[k] = args.Floats(i++, part, {p.channels});
-  }
+  p.g = args.Floats(g, "G", maam::PooledShape(p, p.channels));
+  p.moments = args.Moments(g + 1, p);
+  p.pixel = args.Pixel(g + 2, p);
+  args.NewStatistics(g + 3, &p);
   {
     maam::Trace trace("maam_mix_training", maam::MaamInferenceIsa(p), call[g], call.Bytes(),
                       maam::MaamTrainingScratch(p));
@@ -120,17 +99,12 @@ MAAM_AOT_WITH_INTEGERS(MaamMixBackward) {
   args.Operands(branches, 2, &p);
   maam::ExpectMixTraining(p, op);
   int i = args.ConvNormAt(branches);
-  p.moments = maam::MixMoments(call, args, i++, p);
-  p.pixel = maam::MixPixel(call, args, i++, p);
+  p.moments = args.Moments(i++, p);
+  p.pixel = args.Pixel(i++, p);
   const int dg = i++;
-  p.dg = args.Floats(dg, "dG", maam::MixShape(p));
+  p.dg = args.Floats(dg, "dG", maam::PooledShape(p, p.channels));
   p.dalpha = args.Floats(i++, "d alpha", call[2].shape);
-  for (int k = 0; k < branches; ++k) {
-    const std::string part = "gradient of " + maam::MaamPart(p, k);
-    p.dweight[k] = args.Floats(i++, part + " weight", call[args.ConvNormAt(k)].shape);
-    p.dgamma[k] = args.Floats(i++, part + " gamma", call[args.ConvNormAt(k) + 1].shape);
-    p.dbeta[k] = args.Floats(i++, part + " beta", call[args.ConvNormAt(k) + 1].shape);
-  }
+  args.Gradients(i, &p);
   {
     maam::Trace trace("maam_mix_backward", maam::MaamInferenceIsa(p), call[dg], call.Bytes(),
                       maam::MaamBackwardScratch(p));
@@ -161,9 +135,9 @@ MAAM_AOT_WITH_INTEGERS(MaamMixInputGradient) {
   args.Operands(branches, 2, &p);
   maam::ExpectMixTraining(p, op);
   int i = args.ConvNormAt(branches);
-  p.moments = maam::MixMoments(call, args, i++, p);
-  p.pixel = maam::MixPixel(call, args, i++, p);
-  p.dg = args.Floats(i++, "dG", maam::MixShape(p));
+  p.moments = args.Moments(i++, p);
+  p.pixel = args.Pixel(i++, p);
+  p.dg = args.Floats(i++, "dG", maam::PooledShape(p, p.channels));
   for (int k = 0; k < branches; ++k) {
     p.dgamma[k] = args.Floats(i++, "d gamma", {p.channels});
     p.dbeta[k] = args.Floats(i++, "d beta", {p.channels});

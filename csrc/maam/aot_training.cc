@@ -16,10 +16,39 @@ void ExpectTrainable(const MaamInference& p, const char* op) {
   }
 }
 
-namespace {
+double* MaamCall::Moments(int i, const MaamInference& p) const {
+  call_.ExpectDType(i, "moments", DType::kFloat64);
+  ExpectShape(i, "moments", {PatchTaps(p) + 1, PatchTaps(p) + 1});
+  return static_cast<double*>(call_[i].data);
+}
 
-// MindSpore's numbers for the types of results that no operand has.
-constexpr TypeId kUInt8Id = 37, kFloat64Id = 44;
+uint8_t* MaamCall::Pixel(int i, const MaamInference& p) const {
+  call_.ExpectDType(i, "pixel", DType::kUInt8);
+  ExpectShape(i, "pixel", {p.branches, p.batch, p.channels, p.height / 2, p.width / 2});
+  return static_cast<uint8_t*>(call_[i].data);
+}
+
+int MaamCall::NewStatistics(int i, MaamTraining* p) const {
+  for (int k = 0; k < p->branches + reduces_; ++k) {
+    const std::string part = "new moving statistics of " + MaamPart(*p, k);
+    const int64_t channels = k < p->branches ? p->channels : p->outputs;
+    p->new_mean[k] = Floats(i++, part, {channels});
+    p->new_variance[k] = Floats(i++, part, {channels});
+  }
+  return i;
+}
+
+int MaamCall::Gradients(int i, MaamBackward* p) const {
+  for (int k = 0; k < p->branches + reduces_; ++k) {
+    const std::string part = "gradient of " + MaamPart(*p, k);
+    p->dweight[k] = Floats(i++, part + " weight", call_[ConvNormAt(k)].shape);
+    p->dgamma[k] = Floats(i++, part + " gamma", call_[ConvNormAt(k) + 1].shape);
+    p->dbeta[k] = Floats(i++, part + " beta", call_[ConvNormAt(k) + 1].shape);
+  }
+  return i;
+}
+
+namespace {
 
 // Behind the parameters of each normalisation stand, of the forward's results, what the backward takes.
 struct Saved {
@@ -29,8 +58,6 @@ struct Saved {
 };
 constexpr int kSaved = 6;
 
-Shape FeatureShape(const MaamInference& p, int64_t channels) { return {p.batch, channels, p.height / 2, p.width / 2}; }
-
 void ExpectTraining(const MaamInference& p, const char* op) {
   ExpectTrainable(p, op);
   const int64_t elements = p.batch * (p.height / 2) * (p.width / 2);
@@ -38,18 +65,6 @@ void ExpectTraining(const MaamInference& p, const char* op) {
     Fail(op, "x", std::to_string(elements) + " pooled pixels a channel",
          "at least 2 in training, where the variance is that of the batch");
   }
-}
-
-double* Moments(const AotCall& call, const MaamCall& args, int i, const MaamInference& p) {
-  call.ExpectDType(i, "moments", DType::kFloat64);
-  args.ExpectShape(i, "moments", {PatchTaps(p) + 1, PatchTaps(p) + 1});
-  return static_cast<double*>(call[i].data);
-}
-
-uint8_t* Pixel(const AotCall& call, const MaamCall& args, int i, const MaamInference& p) {
-  call.ExpectDType(i, "pixel", DType::kUInt8);
-  args.ExpectShape(i, "pixel", {p.branches, p.batch, p.channels, p.height / 2, p.width / 2});
-  return static_cast<uint8_t*>(call[i].data);
 }
 
 }  // namespace
@@ -69,19 +84,14 @@ MAAM_AOT_WITH_INTEGERS(MaamTraining) {
   for (int k = 0; k <= branches; ++k) p.momentum[k] = args.Constant(branches + 1 + k);
   const int f = args.ConvNormAt(branches + 1);
   const maam::Saved saved(f + 1);
-  p.f = args.Floats(f, "F", maam::FeatureShape(p, p.outputs));
-  p.g = args.Floats(saved.g, "G", maam::FeatureShape(p, p.channels));
-  p.z = args.Floats(saved.z, "Z", maam::FeatureShape(p, p.outputs));
+  p.f = args.Floats(f, "F", maam::PooledShape(p, p.outputs));
+  p.g = args.Floats(saved.g, "G", maam::PooledShape(p, p.channels));
+  p.z = args.Floats(saved.z, "Z", maam::PooledShape(p, p.outputs));
   p.mean = args.Floats(saved.mean, "mean", {p.outputs});
   p.rstd = args.Floats(saved.rstd, "rstd", {p.outputs});
-  p.moments = maam::Moments(call, args, saved.moments, p);
-  p.pixel = maam::Pixel(call, args, saved.pixel, p);
-  for (int k = 0, i = saved.pixel + 1; k <= branches; ++k) {
-    const std::string part = "new moving statistics of " + maam::MaamPart(p, k);
-    const int64_t channels = k < branches ? p.channels : p.outputs;
-    p.new_mean[k] = args.Floats(i++, part, {channels});
-    p.new_variance[k] = args.Floats(i++, part, {channels});
-  }
+  p.moments = args.Moments(saved.moments, p);
+  p.pixel = args.Pixel(saved.pixel, p);
+  args.NewStatistics(saved.pixel + 1, &p);
   {
     maam::Trace trace("maam_training", maam::MaamInferenceIsa(p), call[f], call.Bytes(), maam::MaamTrainingScratch(p));
     maam::RunMaamTraining(p);
@@ -123,23 +133,18 @@ MAAM_AOT_WITH_INTEGERS(MaamBackward) {
   args.Operands(branches, 2, &p);
   maam::ExpectTraining(p, op);
   const maam::Saved saved(args.ConvNormAt(branches + 1));
-  p.g = args.Floats(saved.g, "G", maam::FeatureShape(p, p.channels));
-  p.z = args.Floats(saved.z, "Z", maam::FeatureShape(p, p.outputs));
+  p.g = args.Floats(saved.g, "G", maam::PooledShape(p, p.channels));
+  p.z = args.Floats(saved.z, "Z", maam::PooledShape(p, p.outputs));
   p.mean = args.Floats(saved.mean, "mean", {p.outputs});
   p.rstd = args.Floats(saved.rstd, "rstd", {p.outputs});
-  p.moments = maam::Moments(call, args, saved.moments, p);
-  p.pixel = maam::Pixel(call, args, saved.pixel, p);
+  p.moments = args.Moments(saved.moments, p);
+  p.pixel = args.Pixel(saved.pixel, p);
   const int df = saved.g + maam::kSaved;
-  p.df = args.Floats(df, "dF", maam::FeatureShape(p, p.outputs));
+  p.df = args.Floats(df, "dF", maam::PooledShape(p, p.outputs));
   int i = df + 1;
   p.dalpha = args.Floats(i++, "d alpha", call[2].shape);
-  for (int k = 0; k <= branches; ++k) {
-    const std::string part = "gradient of " + maam::MaamPart(p, k);
-    p.dweight[k] = args.Floats(i++, part + " weight", call[args.ConvNormAt(k)].shape);
-    p.dgamma[k] = args.Floats(i++, part + " gamma", call[args.ConvNormAt(k) + 1].shape);
-    p.dbeta[k] = args.Floats(i++, part + " beta", call[args.ConvNormAt(k) + 1].shape);
-  }
-  p.dg = args.Floats(i, "dG", maam::FeatureShape(p, p.channels));
+  i = args.Gradients(i, &p);
+  p.dg = args.Floats(i, "dG", maam::PooledShape(p, p.channels));
   {
     maam::Trace trace("maam_backward", maam::MaamInferenceIsa(p), call[df], call.Bytes(), maam::MaamBackwardScratch(p));
     maam::RunMaamBackward(p);
@@ -171,9 +176,9 @@ MAAM_AOT_WITH_INTEGERS(MaamInputGradient) {
   args.Operands(branches, 2, &p);
   maam::ExpectTraining(p, op);
   int i = args.ConvNormAt(branches + 1);
-  p.moments = maam::Moments(call, args, i++, p);
-  p.pixel = maam::Pixel(call, args, i++, p);
-  p.dg = args.Floats(i++, "dG", maam::FeatureShape(p, p.channels));
+  p.moments = args.Moments(i++, p);
+  p.pixel = args.Pixel(i++, p);
+  p.dg = args.Floats(i++, "dG", maam::PooledShape(p, p.channels));
   for (int k = 0; k < branches; ++k) {
     p.dgamma[k] = args.Floats(i++, "d gamma", {p.channels});
     p.dbeta[k] = args.Floats(i++, "d beta", {p.channels});

@@ -10,13 +10,8 @@
 namespace maam {
 namespace {
 
-// Images are summed up in groups, and the groups in order: their number is part of the bits.
-constexpr int64_t kMaxGroups = 16;
-
-int64_t Groups(const MaamInference& p) { return std::min(p.batch, kMaxGroups); }
-
 int64_t SumsScratch(const MaamInference& p) {
-  return WorkersFor(Groups(p)) * SumsPlan(p, FloatLanes(ChooseVariant("maam_sums").isa)).WorkerBytes();
+  return WorkersFor(ImageGroups(p)) * SumsPlan(p, FloatLanes(ChooseVariant("maam_sums").isa)).WorkerBytes();
 }
 
 ReduceBackward Reduction(const MaamBackward& p) {
@@ -45,7 +40,7 @@ std::vector<double> SumGradients(const MaamBackward& p, const std::vector<float>
   const Variant& variant = ChooseVariant("maam_sums");
   const auto kernel = Choose<MaamSumsKernel>(variant);
   const SumsPlan plan(p, FloatLanes(variant.isa));
-  const int64_t groups = Groups(p);
+  const int64_t groups = ImageGroups(p);
   const int workers = WorkersFor(groups);
   const Scratch scratch(workers * plan.WorkerBytes());
   const int64_t size = plan.Sums();

@@ -14,11 +14,6 @@ namespace {
 
 constexpr int64_t kStagedBytes = 192 << 10;  // of the L2 cache
 constexpr int64_t kMomentsStep = 16;         // pixels of two vectors of doubles, of any variant
-// Images are summed up in groups, and the groups in order: their number is part of the bits.
-constexpr int64_t kMaxGroups = 16;
-
-int64_t Groups(const MaamInference& p) { return std::min(p.batch, kMaxGroups); }
-
 }  // namespace
 
 int64_t LargestKernel(const MaamInference& p) {
@@ -90,7 +85,7 @@ double SumOfProducts(const MomentsPlan& plan, const double* sums, Tap t, Tap u) 
 
 void MeasurePatches(const MaamInference& p, double* moments) {
   const MomentsPlan plan(p);
-  const int64_t groups = Groups(p);
+  const int64_t groups = ImageGroups(p);
   const int workers = WorkersFor(groups);
   const int64_t sums_bytes = groups * plan.Sums() * int64_t{sizeof(double)};
   const Scratch scratch(sums_bytes + workers * plan.StagedBytes());
@@ -120,7 +115,7 @@ void MeasurePatches(const MaamInference& p, double* moments) {
 
 int64_t MeasurePatchesScratch(const MaamInference& p) {
   const MomentsPlan plan(p);
-  return Groups(p) * plan.Sums() * int64_t{sizeof(double)} + WorkersFor(Groups(p)) * plan.StagedBytes();
+  return ImageGroups(p) * plan.Sums() * int64_t{sizeof(double)} + WorkersFor(ImageGroups(p)) * plan.StagedBytes();
 }
 
 // The tap in the middle of a kernel meets every pixel once.

@@ -19,6 +19,8 @@
 // so that S, from one sweep over X, G's gradient and the notes, is all that takes time.
 #pragma once
 
+#include <algorithm>
+
 #include "maam/maam.h"
 #include "reduce/reduce.h"
 
@@ -30,6 +32,10 @@ constexpr int64_t kMaxTrainingTaps = 147;
 // What is noted of an element of A_i: the pixel, 0 to 3 in reading order, that it was pooled from (the first of equal
 // ones), or that none was above 0.
 constexpr uint8_t kNoPixel = 4;
+
+// Images are summed up in groups, and the groups in order: their number is part of the bits.
+constexpr int64_t kMaxImageGroups = 16;
+inline int64_t ImageGroups(const MaamInference& p) { return std::min(p.batch, kMaxImageGroups); }
 
 // Taps of the largest kernel of any branch.
 int64_t PatchTaps(const MaamInference& p);
