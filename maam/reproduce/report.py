@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,9 +32,10 @@ SAME_AT_MOST = 3.0
 class Row:
     """A run beside the paper; scores in per cent, None where there is none.
 
-    `difference` is ours less the paper's; `change` ours less that of the run this one is of, `paper_change` the same of
-    the paper's numbers. `augmented` is the accuracy on test images treated like training images, `best_epoch` the
-    highest test accuracy of all epochs: shown because the paper may mean one of them.
+    `difference` is ours less the paper's; `settled` :attr:`Result.settled` with its spread, `change` that less the
+    base's where the run is of another, `paper_change` the same of the paper's numbers. `augmented` is the accuracy on
+    test images treated like training images, `best_epoch` the highest test accuracy of all epochs: shown because the
+    paper may mean one of them.
     """
 
     run: Run
@@ -43,6 +44,7 @@ class Row:
     mean: Mapping[str, float]
     spread: Mapping[str, float]
     difference: float | None
+    settled: str
     change: float | None
     paper_change: float | None
     augmented: float | None
@@ -59,10 +61,7 @@ class Row:
 
     def score(self, name: str) -> str:
         """Mean and spread as text, "-" without a result."""
-        if not self.seeds:
-            return "-"
-        spread = f" ± {self.spread[name]:.1f}" if self.seeds > 1 else ""
-        return f"{self.mean[name]:.1f}{spread}"
+        return _text(self.mean[name], self.spread[name], self.seeds)
 
 
 def require() -> None:
@@ -142,8 +141,7 @@ def context(
     runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]], judged: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What the templates show."""
-    usual = _usual_spread(found.values())
-    rows = {name: _row(run, found[name], runs, found, usual) for name, run in runs.items()}
+    rows = {name: _row(run, found[name], runs, found) for name, run in runs.items()}
     groups = {group: [row for row in rows.values() if row.run.group == group] for group in _groups(runs)}
     every = [result for results in found.values() for result in results]
     return {
@@ -178,19 +176,18 @@ def _row(
     results: Sequence[Result],
     runs: Mapping[str, Run],
     found: Mapping[str, Sequence[Result]],
-    usual: float,
 ) -> Row:
     paper = _paper(run)
     mean = {name: _mean(_percents(results, name)) for name in SCORES}
     spread = {name: _spread(_percents(results, name)) for name in SCORES}
-    bases = _percents(found.get(run.of, ()), "accuracy")
     of = runs.get(run.of)
+    settled, bases = _settled(results), _settled(found.get(run.of, ()))
     difference = _less(mean["accuracy"], paper["accuracy"])
-    change = _less(mean["accuracy"], _mean(bases))
+    change = _less(_mean(settled), _mean(bases))
     epochs = sorted({int(result.summary["epochs"]) for result in results})
-    judged, sides = difference, [_percents(results, "accuracy")]
+    judged, sides, usual = difference, [_accuracies(results)], _usual_spread(found.values(), _accuracies)
     if run.group == "variants":
-        judged, sides = change, [*sides, bases]
+        judged, sides, usual = change, [settled, bases], _usual_spread(found.values(), _settled)
     # One seed says nothing of its spread: the rows that have several stand in for it.
     noise = max(_spread(side) if len(side) > 1 else usual for side in sides)
     verdict = _verdict(judged, noise, len(results))
@@ -201,6 +198,7 @@ def _row(
         mean=mean,
         spread=spread,
         difference=difference,
+        settled=_text(_mean(settled), _spread(settled), len(results)),
         change=change,
         paper_change=_less(paper["accuracy"], _paper(of)["accuracy"]),
         augmented=_mean([100 * result.summary["augmented_test"]["accuracy"] for result in results]),
@@ -263,6 +261,21 @@ def _percents(results: Sequence[Result], name: str) -> list[float]:
     return [100 * result.scores[name] for result in results]
 
 
+def _accuracies(results: Sequence[Result]) -> list[float]:
+    return _percents(results, "accuracy")
+
+
+def _settled(results: Sequence[Result]) -> list[float]:
+    return [100 * result.settled for result in results]
+
+
+def _text(mean: float | None, spread: float, seeds: int) -> str:
+    """Mean and spread, "-" without a result."""
+    if mean is None:
+        return "-"
+    return f"{mean:.1f} ± {spread:.1f}" if seeds > 1 else f"{mean:.1f}"
+
+
 def _less(value: float | None, base: float | None) -> float | None:
     return None if value is None or base is None else value - base
 
@@ -275,9 +288,11 @@ def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def _usual_spread(found: Iterable[Sequence[Result]]) -> float:
+def _usual_spread(
+    found: Iterable[Sequence[Result]], accuracies: Callable[[Sequence[Result]], Sequence[float]]
+) -> float:
     """Standard deviation of the accuracy over seeds, pooled over the rows that have several; 0 where none has."""
-    several = [_percents(results, "accuracy") for results in found if len(results) > 1]
+    several = [accuracies(results) for results in found if len(results) > 1]
     freedom = sum(len(values) - 1 for values in several)
     return math.sqrt(sum((len(values) - 1) * statistics.variance(values) for values in several) / max(freedom, 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,16 @@ def write_result(
     data: tuple[str, str] = ("cifar10", MARK),
     test_images: int = 40,
     evaluated_on: str = "test set",
+    epochs: Sequence[float] | None = None,
+    schedule: str = "constant",
 ) -> Path:
-    """The three files of one finished run; returns their folder."""
+    """The three files of one finished run, of these accuracies after its `epochs`; returns their folder."""
     folder = files.folder_of(results, run, seed)
     folder.mkdir(parents=True, exist_ok=True)
     scores = dict.fromkeys(("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1"), accuracy)
     rows = [
-        EpochRow(epoch, 3 * epoch, 1.0, 0.5, 1.0, accuracy, 2.0, 48.0, 0.001, "0.5 0.5").__dict__ for epoch in (1, 2)
+        EpochRow(epoch, 3 * epoch, 1.0, 0.5, 1.0, each, 2.0, 48.0, 0.001, "0.5 0.5").__dict__
+        for epoch, each in enumerate(epochs or (accuracy, accuracy), start=1)
     ]
     write_rows(folder / files.METRICS_NAME, rows)
     summary = {
@@ -62,7 +66,7 @@ def write_result(
         "evaluated_on": evaluated_on,
         "test_images": test_images,
         "training_images": 96,
-        "settings": settings_of(TrainConfig(**RUN["train"], seed=seed)),
+        "settings": settings_of(TrainConfig(**RUN["train"], seed=seed, schedule=schedule)),
         "machine": {"cpus": 2, "cpu_model": "a CPU", "mindspore": "2.10.0", "system": "Linux", "commit": "abc"},
     }
     confusion = np.zeros((CLASSES, CLASSES), int)

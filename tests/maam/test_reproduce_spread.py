@@ -1,4 +1,4 @@
-"""How rows with one seed are judged: by the spread of those that have several."""
+"""How rows of ours are compared: by where they settled, and with one seed by the spread of rows that have several."""
 
 from __future__ import annotations
 
@@ -48,3 +48,23 @@ def test_one_seed_is_judged_by_the_spread_of_rows_with_several(
     assert row.sentence.startswith("Cannot be told from seeds: -1.5 points against Base") == (verdict == "same")
     if several == SEVERAL and 1 in (len(variant), len(base)):
         assert "; rows of several vary by ± 0." in row.sentence
+
+
+# The last fifth of twelve epochs is two. Their means are 0.600 and 0.530; the last epochs alone say the opposite.
+BASE, VARIANT = [0.9] * 10 + [0.7, 0.5], [0.1] * 10 + [0.4, 0.66]
+
+
+@pytest.mark.parametrize(("schedule", "change"), [("constant", -7.0), ("one-cycle", 16.0)])
+def test_rows_are_compared_by_where_a_constant_rate_settled(schedule: str, change: float, tmp_path: Path) -> None:
+    runs = settings.load_runs(
+        write_runs(tmp_path / "runs", base={}, variant={"group": "variants", "of": "base", "paper": None})
+    )
+    for name, epochs in {"base": BASE, "variant": VARIANT}.items():
+        write_result(tmp_path / "results", name, accuracy=epochs[-1], epochs=epochs, schedule=schedule)
+    found = {name: read_all(tmp_path / "results", name) for name in runs}
+    groups = report.context(runs, found, None)["groups"]
+    (base,), (variant,) = groups["table1"], groups["variants"]
+    assert base.accuracy == "50.0"
+    assert base.settled == ("60.0" if schedule == "constant" else "50.0")
+    assert variant.change == pytest.approx(change)
+    assert variant.verdict == ("lower" if change < 0 else "higher")
