@@ -40,6 +40,8 @@ class MaamCall {
   // argument `i` on. Both return the position behind.
   int NewStatistics(int i, MaamTraining* p) const;
   int Gradients(int i, MaamBackward* p) const;
+  // What the gradient of X is computed from, from argument `i` on, and dX behind it, whose position is returned.
+  int InputGradient(int i, MaamInputGradient* p) const;
 
  private:
   void ExpectSingle(int i, const std::string& name) const;

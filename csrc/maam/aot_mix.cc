@@ -134,21 +134,13 @@ MAAM_AOT_WITH_INTEGERS(MaamMixInputGradient) {
   const int branches = (call.Count() - 7) / 5;
   args.Operands(branches, 2, &p);
   maam::ExpectMixTraining(p, op);
-  int i = args.ConvNormAt(branches);
-  p.moments = args.Moments(i++, p);
-  p.pixel = args.Pixel(i++, p);
-  p.dg = args.Floats(i++, "dG", maam::PooledShape(p, p.channels));
-  for (int k = 0; k < branches; ++k) {
-    p.dgamma[k] = args.Floats(i++, "d gamma", {p.channels});
-    p.dbeta[k] = args.Floats(i++, "d beta", {p.channels});
-  }
-  p.dx = args.Floats(i, "dX", call[0].shape);
+  const int dx = args.InputGradient(args.ConvNormAt(branches), &p);
   {
-    maam::Trace trace("maam_mix_input_gradient", maam::MaamInferenceIsa(p), call[i], call.Bytes(),
+    maam::Trace trace("maam_mix_input_gradient", maam::MaamInferenceIsa(p), call[dx], call.Bytes(),
                       maam::MaamInputGradientScratch(p));
     maam::RunMaamInputGradient(p);
   }
-  maam::CheckFinite(op, "dX", call[i]);
+  maam::CheckFinite(op, "dX", call[dx]);
 }
 
 MAAM_EXPORT maam::Shape MaamMixInputGradientInferShape(int* ndims, int64_t** shapes, void*) {

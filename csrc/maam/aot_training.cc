@@ -48,6 +48,18 @@ int MaamCall::Gradients(int i, MaamBackward* p) const {
   return i;
 }
 
+int MaamCall::InputGradient(int i, MaamInputGradient* p) const {
+  p->moments = Moments(i++, *p);
+  p->pixel = Pixel(i++, *p);
+  p->dg = Floats(i++, "dG", PooledShape(*p, p->channels));
+  for (int k = 0; k < p->branches; ++k) {
+    p->dgamma[k] = Floats(i++, "d gamma", {p->channels});
+    p->dbeta[k] = Floats(i++, "d beta", {p->channels});
+  }
+  p->dx = Floats(i, "dX", call_[0].shape);
+  return i;
+}
+
 namespace {
 
 // Behind the parameters of each normalisation stand, of the forward's results, what the backward takes.
@@ -175,21 +187,13 @@ MAAM_AOT_WITH_INTEGERS(MaamInputGradient) {
   const int branches = (call.Count() - 10) / 5;
   args.Operands(branches, 2, &p);
   maam::ExpectTraining(p, op);
-  int i = args.ConvNormAt(branches + 1);
-  p.moments = args.Moments(i++, p);
-  p.pixel = args.Pixel(i++, p);
-  p.dg = args.Floats(i++, "dG", maam::PooledShape(p, p.channels));
-  for (int k = 0; k < branches; ++k) {
-    p.dgamma[k] = args.Floats(i++, "d gamma", {p.channels});
-    p.dbeta[k] = args.Floats(i++, "d beta", {p.channels});
-  }
-  p.dx = args.Floats(i, "dX", call[0].shape);
+  const int dx = args.InputGradient(args.ConvNormAt(branches + 1), &p);
   {
-    maam::Trace trace("maam_input_gradient", maam::MaamInferenceIsa(p), call[i], call.Bytes(),
+    maam::Trace trace("maam_input_gradient", maam::MaamInferenceIsa(p), call[dx], call.Bytes(),
                       maam::MaamInputGradientScratch(p));
     maam::RunMaamInputGradient(p);
   }
-  maam::CheckFinite(op, "dX", call[i]);
+  maam::CheckFinite(op, "dX", call[dx]);
 }
 
 MAAM_EXPORT maam::Shape MaamInputGradientInferShape(int* ndims, int64_t** shapes, void*) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kStagedBytes = 192 << 10;  // of the L2 cache
 constexpr int64_t kMomentsStep = 16;         // pixels of two vectors of doubles, of any variant
+
 }  // namespace
 
 int64_t LargestKernel(const MaamInference& p) {

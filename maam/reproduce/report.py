@@ -26,6 +26,8 @@ GOALS = "accuracy of at least 90 %, at most 2.34 M parameters, at most 3 hours o
 SAME = 1.0
 # Where seeds differ a lot, at most this many points count as the same.
 SAME_AT_MOST = 3.0
+# The accuracies of a row's seeds, in per cent.
+Measure = Callable[[Sequence[Result]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def context(
     runs: Mapping[str, Run], found: Mapping[str, Sequence[Result]], judged: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What the templates show."""
-    rows = {name: _row(run, found[name], runs, found) for name, run in runs.items()}
+    usual = {measure: _usual_spread(found.values(), measure) for measure in (_accuracies, _settled)}
+    rows = {name: _row(run, found[name], runs, found, usual) for name, run in runs.items()}
     groups = {group: [row for row in rows.values() if row.run.group == group] for group in _groups(runs)}
     every = [result for results in found.values() for result in results]
     return {
@@ -176,6 +179,7 @@ def _row(
     results: Sequence[Result],
     runs: Mapping[str, Run],
     found: Mapping[str, Sequence[Result]],
+    usual: Mapping[Measure, float],
 ) -> Row:
     paper = _paper(run)
     mean = {name: _mean(_percents(results, name)) for name in SCORES}
@@ -185,11 +189,11 @@ def _row(
     difference = _less(mean["accuracy"], paper["accuracy"])
     change = _less(_mean(settled), _mean(bases))
     epochs = sorted({int(result.summary["epochs"]) for result in results})
-    judged, sides, usual = difference, [_accuracies(results)], _usual_spread(found.values(), _accuracies)
+    judged, sides, usually = difference, [_accuracies(results)], usual[_accuracies]
     if run.group == "variants":
-        judged, sides, usual = change, [settled, bases], _usual_spread(found.values(), _settled)
+        judged, sides, usually = change, [settled, bases], usual[_settled]
     # One seed says nothing of its spread: the rows that have several stand in for it.
-    noise = max(_spread(side) if len(side) > 1 else usual for side in sides)
+    noise = max(_spread(side) if len(side) > 1 else usually for side in sides)
     verdict = _verdict(judged, noise, len(results))
     return Row(
         run=run,
@@ -207,7 +211,7 @@ def _row(
         epochs="" if not epochs else str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
         hours=_mean([result.summary["training_seconds"] / 3600 for result in results]),
         verdict=verdict,
-        sentence=_sentence(run, verdict, judged, _seeds(*map(len, sides), usual=usual), of.title if of else "")
+        sentence=_sentence(run, verdict, judged, _seeds(*map(len, sides), usual=usually), of.title if of else "")
         + (f" {run.remark}" if run.remark else ""),
     )
 
@@ -288,11 +292,9 @@ def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def _usual_spread(
-    found: Iterable[Sequence[Result]], accuracies: Callable[[Sequence[Result]], Sequence[float]]
-) -> float:
+def _usual_spread(found: Iterable[Sequence[Result]], measure: Measure) -> float:
     """Standard deviation of the accuracy over seeds, pooled over the rows that have several; 0 where none has."""
-    several = [accuracies(results) for results in found if len(results) > 1]
+    several = [measure(results) for results in found if len(results) > 1]
     freedom = sum(len(values) - 1 for values in several)
     return math.sqrt(sum((len(values) - 1) * statistics.variance(values) for values in several) / max(freedom, 1))
 

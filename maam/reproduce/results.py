@@ -38,8 +38,8 @@ _SUMMARY = {
     "settings": dict,
     "machine": {"cpus": int, "cpu_model": str, "mindspore": str, "system": str, "commit": str},
 }
-# Of a run's epochs, the share at its end that stands for what it settled at.
-SETTLED_SHARE = 5
+# One in so many of a run's epochs, the last ones, tell where it settled.
+SETTLED_PART = 5
 # Data whose accuracies need a word of warning, by fingerprint.
 NOTES = {
     "daf094e0b08f3e2b": "Real CIFAR-10 images, official labels and order, but pixels that went once through JPEG "
@@ -87,7 +87,7 @@ class Result:
         """
         if self.summary["settings"].get("schedule") != "constant":
             return self.scores["accuracy"]
-        last = self.epochs[-max(len(self.epochs) // SETTLED_SHARE, 1) :]
+        last = self.epochs[-max(len(self.epochs) // SETTLED_PART, 1) :]
         return statistics.fmean(row["test_accuracy"] for row in last)
 
     @property
