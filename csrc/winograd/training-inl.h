@@ -300,13 +300,37 @@ constexpr int64_t kInputsTogether = 8;
 // The groups' sums of one vector of outputs, all frequencies of `count` of its inputs from `input` on. A frequency is
 // pages away from the next, so what lies side by side is read together.
 static void JoinWeightSums(const WinogradTraining& plan, const float* sums, int64_t input, int64_t count,
-                           V joined[kFrequencies][kInputsTogether]) {
+                           V joined[kInputsTogether][kFrequencies]) {
   for (int64_t f = 0; f < kFrequencies; ++f) {
     const float* from = sums + (f * plan.strips.middle + input) * kPanelColumns;
-    for (int64_t i = 0; i < count; ++i) joined[f][i] = Load(from + i * kPanelColumns);
+    for (int64_t i = 0; i < count; ++i) joined[i][f] = Load(from + i * kPanelColumns);
     for (int64_t group = 1; group < plan.groups; ++group) {
       from += plan.WeightSums();
-      for (int64_t i = 0; i < count; ++i) joined[f][i] = Add(joined[f][i], Load(from + i * kPanelColumns));
+      for (int64_t i = 0; i < count; ++i) joined[i][f] = Add(joined[i][f], Load(from + i * kPanelColumns));
+    }
+  }
+}
+
+// The gradient of the nine weights from one input to a vector of outputs, from its sums.
+static void StoreTapGradients(const WinogradTraining& plan, int64_t channel, int64_t input, const V* sums,
+                              float* gradient) {
+  V half[3][6];
+  for (int x = 0; x < 6; ++x) {
+    V u[6], g[3];
+#pragma GCC unroll 6
+    for (int y = 0; y < 6; ++y) u[y] = sums[y * 6 + x];
+    WinogradWeightGradient(u, g);
+    for (int y = 0; y < 3; ++y) half[y][x] = g[y];
+  }
+  for (int y = 0; y < 3; ++y) {
+    V g[3];
+    WinogradWeightGradient(half[y], g);
+    for (int x = 0; x < 3; ++x) {
+      float lanes[V::kLanes];
+      Store(lanes, g[x]);
+      for (int64_t lane = 0; lane < V::kLanes && channel + lane < plan.outputs; ++lane) {
+        gradient[((channel + lane) * plan.depth + input) * 9 + y * 3 + x] = lanes[lane];
+      }
     }
   }
 }
@@ -316,31 +340,11 @@ static void StoreWeightGradient(const WinogradTraining& plan, int64_t vector, fl
   const int64_t channel = vector * V::kLanes;
   const float* sums = plan.weight_sums + channel % kPanelColumns +
                       channel / kPanelColumns * kFrequencies * plan.strips.middle * kPanelColumns;
-  for (int64_t begin = 0; begin < plan.depth; begin += kInputsTogether) {
-    const int64_t count = plan.depth - begin < kInputsTogether ? plan.depth - begin : kInputsTogether;
-    V joined[kFrequencies][kInputsTogether];
-    JoinWeightSums(plan, sums, begin, count, joined);
-    for (int64_t i = 0; i < count; ++i) {
-      V half[3][6];
-      for (int x = 0; x < 6; ++x) {
-        V u[6], g[3];
-#pragma GCC unroll 6
-        for (int y = 0; y < 6; ++y) u[y] = joined[y * 6 + x][i];
-        WinogradWeightGradient(u, g);
-        for (int y = 0; y < 3; ++y) half[y][x] = g[y];
-      }
-      for (int y = 0; y < 3; ++y) {
-        V g[3];
-        WinogradWeightGradient(half[y], g);
-        for (int x = 0; x < 3; ++x) {
-          float lanes[V::kLanes];
-          Store(lanes, g[x]);
-          for (int64_t lane = 0; lane < V::kLanes && channel + lane < plan.outputs; ++lane) {
-            gradient[((channel + lane) * plan.depth + begin + i) * 9 + y * 3 + x] = lanes[lane];
-          }
-        }
-      }
-    }
+  for (int64_t input = 0; input < plan.depth; input += kInputsTogether) {
+    const int64_t count = plan.depth - input < kInputsTogether ? plan.depth - input : kInputsTogether;
+    V joined[kInputsTogether][kFrequencies];
+    JoinWeightSums(plan, sums, input, count, joined);
+    for (int64_t i = 0; i < count; ++i) StoreTapGradients(plan, channel, input + i, joined[i], gradient);
   }
 }
 
