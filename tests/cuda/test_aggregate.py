@@ -4,37 +4,36 @@ import numpy as np
 import pytest
 
 from tests.cuda import emulated
-from tests.cuda.aggregate_case import Case, weights_of
 from tests.cuda.emulated import KernelFault
 from tests.maam_ops import arrays
-from tests.maam_ops.arrays import Array, launch, parameter_dtype
+from tests.maam_ops.aggregate_case import AggregateCase
+from tests.maam_ops.arrays import Array, launch
 
 SIZES = [0, 1, 2, 3, 7, 8, 15, 17, 63, 1023, 1025, 4096, 8193]
 
 
-def check(case):
-    case.check_forward()
-    case.check_backward()
+class Case(AggregateCase):
+    has_oracle = False
 
 
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("offset", [0, 1, 8])
 def test_sizes_and_alignments(device, dtype, size, offset):
-    check(Case(size, 3, dtype, offset=offset))
+    Case(size, 3, dtype, offset=offset).check()
 
 
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
 @pytest.mark.parametrize("branches", range(2, 9))
 def test_numbers_of_branches(device, dtype, branches):
-    check(Case(4133, branches, dtype))
+    Case(4133, branches, dtype).check()
 
 
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
 def test_arrays_that_are_not_aligned_alike(device, dtype):
     case = Case(3001, 3, dtype)
     case.a[1] = Array(case.a[1].values, dtype, offset=1)
-    check(case)
+    case.check()
 
 
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
@@ -59,41 +58,19 @@ def test_the_order_of_threads_does_not_show(emulator, order):
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
 @pytest.mark.parametrize("alpha, w", [([0, -200, -200], [1, 0, 0]), ([5, 5, -200], [0.5, 0.5, 0])])
 def test_integers_are_exact(device, dtype, alpha, w):
-    rng = np.random.default_rng(1)
-    if dtype == "float64":
-        alpha = [4 * value for value in alpha]  # exp(-200) is not zero in float64
-    case = Case(777, 3, dtype)
-    case.alpha = Array(alpha, parameter_dtype(dtype))
-    integers = [rng.integers(-8, 9, 777) for _ in range(4)]
-    case.a = [Array(2 * values, dtype) for values in integers[:3]]
-    case.dg = Array(2 * integers[3], dtype)
-    expected = sum(weight * a.values for weight, a in zip(w, case.a, strict=True))
-    np.testing.assert_array_equal(case.forward().values, expected)
-    dalpha, da = case.backward()
-    dg = case.dg.values
-    dots = np.array([dg @ a.values for a in case.a])
-    for weight, got in zip(w, da, strict=True):
-        np.testing.assert_array_equal(got.values, weight * dg)
-    np.testing.assert_array_equal(dalpha.values, w * (dots - np.dot(w, dots)))
+    Case.check_integers(alpha, w, dtype)
 
 
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
 def test_special_values_pass_through(device, dtype):
-    first, second = np.ones(40), np.ones(40)
-    first[5], second[7] = np.nan, np.inf
-    case = Case(40, 2, dtype)
-    case.a = [Array(first, dtype), Array(second, dtype)]
-    g = case.forward().values
-    assert np.isnan(g[5]) and np.isposinf(g[7])
-    assert np.isfinite(np.delete(g, [5, 7])).all()
+    Case.check_special_values(dtype)
 
 
 @pytest.mark.parametrize("alpha", [[1e4, -1e4, 0.0], [88.0, 88.0, 88.0], [-3e38, 3e38, 0.0]])
 def test_softmax_does_not_overflow(device, alpha):
     case = Case(64, 3, "float32")
     case.alpha = Array(alpha, "float32")
-    case.w = weights_of(case.alpha.values)
-    check(case)
+    case.check()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -119,7 +96,7 @@ def test_more_elements_than_an_int_counts(_gpu):
 def test_the_exported_symbol_itself(_gpu):
     """As MindSpore calls it: loaded by name, seven arguments."""
     with arrays.launching(lambda _: _gpu.call_symbol):
-        check(Case(4133, 3, "float32"))
+        Case(4133, 3, "float32").check()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.cuda import emulated
-from tests.cuda.aggregate_case import Case as AggregateCase
+from tests.cuda.test_aggregate import Case as AggregateCase
 from tests.cuda.test_reduce import Case as ReduceCase
 from tests.maam_ops import arrays
 from tests.maam_ops.maam_case import MaamCase

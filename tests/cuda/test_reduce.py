@@ -90,67 +90,29 @@ def test_same_bits_as_aggregate_then_reduce(device, dtype):
         assert one.data.tobytes() == two.data.tobytes()
 
 
-def _bytes(case):
-    trained = case.training()
-    results = [case.inference(), *trained]
-    for gradients in (case.backward(), case.backward(trained)):
-        results += [a for value in gradients.values() for a in (value if isinstance(value, list) else [value])]
-    return b"".join(array.data.tobytes() for array in results)
-
-
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
 def test_same_bits_for_any_alignment_and_any_run(device, dtype):
     cases = [Case((4, 12, 64), 18, dtype, branches=2, offset=offset) for offset in (0, 1, 8, 0)]
-    assert len({_bytes(case) for case in cases}) == 1
+    assert len({case.bits() for case in cases}) == 1
 
 
 @pytest.mark.parametrize("order", emulated.ORDERS[1:])
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
 def test_the_order_of_threads_does_not_show(emulator, dtype, order):
     case = Case((3, 12, 50), 18, dtype, branches=2)
-    expected = _bytes(case)
+    expected = case.bits()
     emulator.order = order
-    assert _bytes(case) == expected
+    assert case.bits() == expected
 
 
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
 def test_integers_are_exact(device, dtype):
-    """Small whole numbers and a scale of 1 leave nothing to round, in any order of summation."""
-    rng = np.random.default_rng(1)
-    case = Case((3, 6, 50), 7, dtype)
-    case.a = [Array(rng.integers(-2, 3, (3, 6, 50)), dtype)]
-    case.weight = Array(rng.integers(-2, 3, (7, 6)), dtype)
-    case.constants = Array([0, MOMENTUM], "float64")
-    ones = np.ones(7)
-    case.gamma, case.moving_variance = case.vector(ones), case.vector(ones)
-    case.beta, case.moving_mean = case.vector(3 * ones), case.vector(2 * ones)
-    df = rng.integers(-2, 3, case.result_shape)
-    f, gradients = case.inference(), case.backward(df=df)
-    z = np.einsum("oc,bcp->bop", case.weight.values, case.g)
-    np.testing.assert_array_equal(f.values, np.maximum(z + 1, 0))
-    dz = np.where(z + 1 > 0, df, 0)
-    np.testing.assert_array_equal(gradients["dbeta"].values, dz.sum((0, 2)))
-    np.testing.assert_array_equal(gradients["dgamma"].values, (dz * (z - 2)).sum((0, 2)))
-    np.testing.assert_array_equal(gradients["da"][0].values, np.einsum("oc,bop->bcp", case.weight.values, dz))
-    expected = Array(np.einsum("bop,bcp->oc", dz, case.g), dtype)  # sums beyond the range of exact halves are rounded
-    np.testing.assert_array_equal(gradients["dweight"].values, expected.values)
+    Case.check_integers(dtype)
 
 
 @pytest.mark.parametrize("dtype", arrays.DTYPES)
 def test_nan_and_infinity(device, dtype):
-    """A NaN before the ReLU gives 0, and only where it stands; infinity passes."""
-    case = Case((1, 1, 70), 1, dtype)
-    g = np.ones(70)
-    g[[3, 66]] = np.nan
-    g[[5, 68]] = np.inf
-    case.a = [Array(g.reshape(1, 1, 70), dtype)]
-    case.weight = Array([[1.0]], dtype)
-    case.gamma = case.vector([1.0])
-    f = case.inference().values.ravel()
-    gradient = case.backward(df=np.ones((1, 1, 70)))["da"][0].values.ravel()
-    assert (f[[3, 66]] == 0).all() and np.isinf(f[[5, 68]]).all()
-    assert np.isfinite(np.delete(f, [5, 68])).all()
-    assert (gradient[[3, 66]] == 0).all()
+    Case.check_nan_and_infinity(dtype)
 
 
 @pytest.mark.parametrize("pixels, outputs", [(1, 3), (63, 5), (256, 2)])

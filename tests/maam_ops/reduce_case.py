@@ -98,6 +98,14 @@ class ReduceCase:
         gradients = {"dweight": dweight, "dgamma": dgamma, "dbeta": dbeta, "da": da}
         return gradients if len(da) == 1 else gradients | {"dalpha": dalpha}
 
+    def bits(self):
+        """The bytes of all results: of inference, training, and the gradients by either's statistics."""
+        trained = self.training()
+        results = [self.inference(), *trained]
+        for gradients in (self.backward(), self.backward(trained)):
+            results += [*gradients.pop("da"), *gradients.values()]
+        return b"".join(array.data.tobytes() for array in results)
+
     # Checks
 
     def check(self):
@@ -219,3 +227,44 @@ class ReduceCase:
     def close(self, got, expected, bound, what):
         stored = EPSILON[got.dtype] * np.abs(expected) + (2.0**-24 if got.dtype == "float16" else 0)
         assert_close(got.values, expected, bound + stored + 2.0**-140, what)
+
+    # Operands that were chosen, not drawn
+
+    @classmethod
+    def check_integers(cls, dtype):
+        """Small whole numbers and a scale of 1 leave nothing to round, in any order of summation."""
+        rng = np.random.default_rng(1)
+        case = cls((3, 6, 50), 7, dtype)
+        case.a = [Array(rng.integers(-2, 3, (3, 6, 50)), dtype)]
+        case.weight = Array(rng.integers(-2, 3, (7, 6)), dtype)
+        case.constants = Array([0, MOMENTUM], "float64")
+        ones = np.ones(7)
+        case.gamma, case.moving_variance = case.vector(ones), case.vector(ones)
+        case.beta, case.moving_mean = case.vector(3 * ones), case.vector(2 * ones)
+        df = rng.integers(-2, 3, case.result_shape)
+        f, gradients = case.inference(), case.backward(df=df)
+        z = np.einsum("oc,bcp->bop", case.weight.values, case.g)
+        np.testing.assert_array_equal(f.values, np.maximum(z + 1, 0))
+        dz = np.where(z + 1 > 0, df, 0)
+        np.testing.assert_array_equal(gradients["dbeta"].values, dz.sum((0, 2)))
+        np.testing.assert_array_equal(gradients["dgamma"].values, (dz * (z - 2)).sum((0, 2)))
+        np.testing.assert_array_equal(gradients["da"][0].values, np.einsum("oc,bop->bcp", case.weight.values, dz))
+        # Sums beyond the range of exact halves are rounded.
+        expected = Array(np.einsum("bop,bcp->oc", dz, case.g), dtype)
+        np.testing.assert_array_equal(gradients["dweight"].values, expected.values)
+
+    @classmethod
+    def check_nan_and_infinity(cls, dtype):
+        """A NaN before the ReLU gives 0, as in MindSpore on CPU, and only where it stands; infinity passes."""
+        case = cls((1, 1, 70), 1, dtype)
+        g = np.ones(70)
+        g[[3, 66]] = np.nan
+        g[[5, 68]] = np.inf
+        case.a = [Array(g.reshape(1, 1, 70), dtype)]
+        case.weight = Array([[1.0]], dtype)
+        case.gamma = case.vector([1.0])
+        f = case.inference().values.ravel()
+        gradient = case.backward(df=np.ones((1, 1, 70)))["da"][0].values.ravel()
+        assert (f[[3, 66]] == 0).all() and np.isinf(f[[5, 68]]).all()
+        assert np.isfinite(np.delete(f, [5, 68])).all()
+        assert (gradient[[3, 66]] == 0).all()

@@ -92,65 +92,27 @@ def test_same_bits_for_any_number_of_threads_and_any_run(isa, dtype):
     with capped(isa):
         for n in (1, 2, 3, 1, 2):
             with native.threads(n):
-                seen.add(_bytes(case))
+                seen.add(case.bits())
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize("dtype", native.DTYPES)
 def test_same_bits_for_any_alignment(dtype):
-    assert len({_bytes(ReduceCase((4, 12, 64), 18, dtype, offset=offset)) for offset in (0, 1, 3, 8)}) == 1
-
-
-def _bytes(case):
-    trained = case.training()
-    arrays = [case.inference(), *trained]
-    for gradients in (case.backward(), case.backward(trained)):
-        arrays += [a for value in gradients.values() for a in (value if isinstance(value, list) else [value])]
-    return b"".join(array.data.tobytes() for array in arrays)
+    assert len({ReduceCase((4, 12, 64), 18, dtype, offset=offset).bits() for offset in (0, 1, 3, 8)}) == 1
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", native.DTYPES)
 def test_integers_are_exact(isa, dtype):
-    """Small whole numbers and a scale of 1 leave nothing to round, in any order of summation."""
-    rng = np.random.default_rng(1)
-    case = ReduceCase((3, 6, 50), 7, dtype)
-    case.a = [Array(rng.integers(-2, 3, (3, 6, 50)), dtype)]
-    case.weight = Array(rng.integers(-2, 3, (7, 6)), dtype)
-    case.constants = Array([0, MOMENTUM], "float64")
-    ones = np.ones(7)
-    case.gamma, case.moving_variance = case.vector(ones), case.vector(ones)
-    case.beta, case.moving_mean = case.vector(3 * ones), case.vector(2 * ones)
-    df = rng.integers(-2, 3, case.result_shape)
     with capped(isa):
-        f, gradients = case.inference(), case.backward(df=df)
-    z = np.einsum("oc,bcp->bop", case.weight.values, case.g)
-    np.testing.assert_array_equal(f.values, np.maximum(z + 1, 0))
-    dz = np.where(z + 1 > 0, df, 0)
-    np.testing.assert_array_equal(gradients["dbeta"].values, dz.sum((0, 2)))
-    np.testing.assert_array_equal(gradients["dgamma"].values, (dz * (z - 2)).sum((0, 2)))
-    np.testing.assert_array_equal(gradients["da"][0].values, np.einsum("oc,bop->bcp", case.weight.values, dz))
-    expected = Array(np.einsum("bop,bcp->oc", dz, case.g), dtype)  # sums beyond the range of exact halves are rounded
-    np.testing.assert_array_equal(gradients["dweight"].values, expected.values)
+        ReduceCase.check_integers(dtype)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", native.DTYPES)
 def test_nan_and_infinity(isa, dtype):
-    """A NaN before the ReLU gives 0, as in MindSpore on CPU, and only where it stands; infinity passes."""
-    case = ReduceCase((1, 1, 70), 1, dtype)
-    g = np.ones(70)
-    g[[3, 66]] = np.nan
-    g[[5, 68]] = np.inf
-    case.a = [Array(g.reshape(1, 1, 70), dtype)]
-    case.weight = Array([[1.0]], dtype)
-    case.gamma = case.vector([1.0])
     with capped(isa):
-        f = case.inference().values.ravel()
-        gradient = case.backward(df=np.ones((1, 1, 70)))["da"][0].values.ravel()
-    assert (f[[3, 66]] == 0).all() and np.isinf(f[[5, 68]]).all()
-    assert np.isfinite(np.delete(f, [5, 68])).all()
-    assert (gradient[[3, 66]] == 0).all()
+        ReduceCase.check_nan_and_infinity(dtype)
 
 
 def test_relu_passes_no_gradient_at_zero():
