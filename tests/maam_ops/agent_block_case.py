@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layers import EPS, BatchNorm, column, conv_input_gradient, conv_same, conv_weight_gradient, pool_windows, unpool
+from .layers import (
+    EPS,
+    BatchNorm,
+    column,
+    conv_input_gradient,
+    conv_same,
+    conv_weight_gradient,
+    drawn_conv_norm,
+    pool_windows,
+    unpool,
+)
 from .native import Array, launch
 
 MOMENTUM = (0.9, 0.7)
@@ -27,19 +37,13 @@ class AgentBlockCase:
         batch, inputs, height, width = images
         self.x = self.array(rng.standard_normal(images) + mean)
         self.constants = Array(np.array([EPS, EPS, *MOMENTUM]), "float64")
-        self.first = self._conv_norm(rng, middle, inputs, kernel)
-        self.second = self._conv_norm(rng, channels, middle, 3)
+        self.first = [*map(self.array, drawn_conv_norm(rng, middle, inputs, kernel))]
+        self.second = [*map(self.array, drawn_conv_norm(rng, channels, middle, 3))]
         self.da = self.array(rng.standard_normal((batch, channels, height // 2, width // 2)))
         self.saved = None
 
     def array(self, values):
         return Array(values, "float32", self.offset)
-
-    def _conv_norm(self, rng, outputs, inputs, kernel):
-        weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
-        gamma = rng.uniform(0.5, 1.5, outputs) * rng.choice([-1, 1], outputs)
-        vectors = [gamma, *rng.standard_normal((2, outputs)), rng.uniform(0.5, 1.5, outputs)]
-        return [self.array(values) for values in (weight, *vectors)]
 
     def mirrored(self):
         """Images and weights become their own mirror images, so that windows astride the middle hold pairs that only

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from .agent_block_case import BLOCK, MAX_BOUND, RMS_BOUND, SUM_BOUND
-from .layers import EPS, BatchNorm, conv_input_gradient, conv_same, conv_weight_gradient, pool_windows, scatter
+from .layers import (
+    EPS,
+    BatchNorm,
+    conv_input_gradient,
+    conv_same,
+    conv_weight_gradient,
+    drawn_conv_norm,
+    pool_windows,
+    scatter,
+)
 from .native import Array, launch
 
 MOMENTUM = 0.9
@@ -20,10 +29,7 @@ class ConvBlockCase:
         batch, inputs, height, width = images
         self.x = self.array(rng.standard_normal(images) + mean)
         self.constants = Array(np.array([EPS, MOMENTUM, *[1] * pool]), "float64")
-        weight = rng.standard_normal((channels, inputs, 3, 3)) / np.sqrt(9 * inputs)
-        gamma = rng.uniform(0.5, 1.5, channels) * rng.choice([-1, 1], channels)
-        vectors = [gamma, *rng.standard_normal((2, channels)), rng.uniform(0.5, 1.5, channels)]
-        self.operands = [self.array(values) for values in (weight, *vectors)]
+        self.operands = [*map(self.array, drawn_conv_norm(rng, channels, inputs, 3))]
         self.shape = (batch, channels, height // 2, width // 2) if pool else (batch, channels, height, width)
         self.residual = [self.array(rng.standard_normal(self.shape))] if residual else []
         self.da = self.array(rng.standard_normal(self.shape))

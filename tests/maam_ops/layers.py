@@ -10,6 +10,13 @@ EPS = 1e-5
 NO_PIXEL = 4
 
 
+def drawn_conv_norm(rng: np.random.Generator, outputs: int, inputs: int, kernel: int) -> list[np.ndarray]:
+    """Weight, gamma of either sign, beta, and moving mean and variance."""
+    weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
+    gamma = rng.uniform(0.5, 1.5, outputs) * rng.choice([-1, 1], outputs)
+    return [weight, gamma, *rng.standard_normal((2, outputs)), rng.uniform(0.5, 1.5, outputs)]
+
+
 def column(values: np.ndarray) -> np.ndarray:
     """One value a channel, beside (B, C, H, W)."""
     return values.reshape(1, -1, 1, 1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from . import oracle
 from .arrays import EPSILON, Array, assert_close, launch, rounding
-from .layers import EPS, conv_same, max_pool
+from .layers import EPS, conv_same, drawn_conv_norm, max_pool
 
 
 def _largest_of_tiles(x: np.ndarray) -> np.ndarray:
@@ -16,11 +16,11 @@ def _largest_of_tiles(x: np.ndarray) -> np.ndarray:
     return np.max([padded[:, :, y : y + height, z : z + width] for y in range(7) for z in range(7)], axis=0)
 
 
-def _normalised(x: np.ndarray, operands: list[Array], absolute: bool) -> np.ndarray:
+def _normalised(x: np.ndarray, operands: list[Array], eps: float, absolute: bool) -> np.ndarray:
     """ReLU(BatchNorm(conv(x))), or a bound of the magnitude of all its terms."""
     take = np.abs if absolute else (lambda values: values)
     weight, gamma, beta, mean, variance = (operand.values for operand in operands)
-    scale = gamma / np.sqrt(variance + EPS)
+    scale = gamma / np.sqrt(variance + eps)
     column = (1, -1, 1, 1)
     shift = take(beta) + (np.abs(mean * scale) if absolute else -mean * scale)
     y = conv_same(x, take(weight)) * take(scale).reshape(column) + shift.reshape(column)
@@ -52,9 +52,7 @@ class MaamCase:
         return Array(values, self.dtype, self.offset)
 
     def _conv_norm(self, rng, outputs, inputs, kernel):
-        weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
-        gamma = rng.uniform(0.5, 1.5, outputs) * rng.choice([-1, 1], outputs)
-        vectors = [gamma, *rng.standard_normal((2, outputs)), rng.uniform(0.5, 1.5, outputs)]
+        weight, *vectors = drawn_conv_norm(rng, outputs, inputs, kernel)
         return [Array(weight, self.weight_dtype, self.offset), *map(self.array, vectors)]
 
     @property
@@ -77,7 +75,7 @@ class MaamCase:
 
     def expected(self, absolute=False):
         """F, or a bound of the magnitude of all terms that are summed up to it."""
-        return _normalised(self.mixture(absolute), self.reduce, absolute)
+        return _normalised(self.mixture(absolute), self.reduce, self.eps.data[-1], absolute)
 
     def mixture(self, absolute=False):
         """G, or the bound.
@@ -87,8 +85,8 @@ class MaamCase:
         x = np.abs(self.x.values) if absolute else self.x.values
         spread = _largest_of_tiles(x) if absolute else x
         agents = []
-        for kernel, branch in zip(self.kernels, self.branches, strict=True):
-            agents.append(max_pool(_normalised(spread if kernel == 3 else x, branch, absolute)))
+        for kernel, branch, eps in zip(self.kernels, self.branches, self.eps.data[:-1], strict=True):
+            agents.append(max_pool(_normalised(spread if kernel == 3 else x, branch, eps, absolute)))
         return oracle.aggregate(self.alpha.values, agents)
 
     def rounding_of_g(self):
@@ -96,7 +94,7 @@ class MaamCase:
         if not self.in_pairs():
             return 0.0
         weight, gamma, _, _, variance = (operand.values for operand in self.reduce)
-        scale = np.abs(gamma) / np.sqrt(variance + EPS)
+        scale = np.abs(gamma) / np.sqrt(variance + self.eps.data[-1])
         return conv_same(rounding("bfloat16", self.mixture()), np.abs(weight)) * scale.reshape(1, -1, 1, 1)
 
     def check(self):
@@ -106,3 +104,32 @@ class MaamCase:
         bound = EPSILON["float32"] * steps * self.expected(absolute=True)
         bound = bound + self.rounding_of_g() + rounding(self.dtype, expected)
         assert_close(self.run().values, expected, bound, "F")
+
+    # Operands that were chosen, not drawn
+
+    @classmethod
+    def check_integers(cls):
+        """Softmax weights, scales of either sign and shifts that are exact in binary leave nothing to round."""
+        case = cls((2, 3, 9, 8), channels=6, outputs=5, kernels=(3, 5))
+        rng = np.random.default_rng(0)
+        case.eps = Array(np.zeros(3), "float64")
+        case.alpha = case.array([1.0, 1.0])
+        case.x = case.array(rng.integers(-4, 5, case.x.data.shape))
+        for group in (*case.branches, case.reduce):
+            group[0] = case.array(rng.integers(-3, 4, group[0].data.shape))
+            group[1] = case.array(rng.choice([-2, 2], group[1].data.shape))
+            group[2:4] = [case.array(rng.integers(-9, 10, v.data.shape)) for v in group[2:4]]
+            group[4] = case.array(np.full(group[4].data.shape, 4.0))
+        np.testing.assert_array_equal(case.run().values, case.expected())
+
+    @classmethod
+    def check_nan(cls):
+        """ReLU(NaN) = 0 comes before the max-pool and after the 1x1 convolution, as in MindSpore."""
+        case = cls((2, 3, 8, 8))
+        values = case.x.values.copy()
+        values[0, 1, 2, 3] = np.nan
+        case.x = case.array(values)
+        case.branches[1][2] = case.array(np.where(np.arange(8) == 2, np.nan, 1.0))
+        case.check()
+        f = case.run().values
+        assert np.isfinite(f).all() and (f[0] > 0).any()

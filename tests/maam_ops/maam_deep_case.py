@@ -6,7 +6,7 @@ import numpy as np
 
 from . import oracle
 from .arrays import rounding
-from .layers import EPS, conv_same, max_pool
+from .layers import EPS, conv_same, drawn_conv_norm, max_pool
 from .native import Array, launch
 
 # Of the result's root mean square. F(4x4, 3x3) rounds about twice as much as a direct sum.
@@ -40,9 +40,7 @@ class MaamDeepCase:
         return Array(values, self.dtype, self.offset)
 
     def _conv_norm(self, rng, outputs, inputs, kernel):
-        weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / np.sqrt(inputs * kernel * kernel)
-        gamma = rng.uniform(0.5, 1.5, outputs) * rng.choice([-1, 1], outputs)
-        vectors = [gamma, *rng.standard_normal((2, outputs)), rng.uniform(0.5, 1.5, outputs)]
+        weight, *vectors = drawn_conv_norm(rng, outputs, inputs, kernel)
         return [Array(weight, self.weight_dtype, self.offset), *map(self.array, vectors)]
 
     @property
