@@ -55,34 +55,6 @@ def test_training_runs_a_branch_as_one_operator_and_evaluation_follows_it(mode):
     assert_near(results[0], net(x), 2e-5)
 
 
-def test_loaded_weights_count_at_once(mode):
-    net = randomised(Net([deep_branch(), deep_branch()]))
-    other = randomised(Net([deep_branch(), deep_branch()]), seed=1)
-    fused, x = net.fused("native"), images(1, 3, 8, 8)
-    before = fused(x).asnumpy()
-    ms.load_param_into_net(net, {p.name: p for p in other.get_parameters()})
-    assert_near(fused(x), other(x), 2e-5)
-    assert not np.allclose(fused(x).asnumpy(), before)
-    net.branches[1][4].gamma.set_data(-net.branches[1][4].gamma)
-    assert_near(fused(x), net(x), 2e-5)
-
-
-def test_gradient_in_evaluation(mode):
-    """Not what the operator is for, but never silently zero."""
-    net = randomised(Net([deep_branch(), deep_branch(kernel=5)]))
-    x, parameters = images(2, 3, 7, 8), net.trainable_params()
-
-    def gradients(cell):
-        def loss(data):
-            return (cell(data) ** 2).sum()
-
-        by_x, by_parameters = ms.grad(loss, 0, parameters)(x)
-        return [by_x, *by_parameters]
-
-    for got, expected in zip(gradients(net.fused("native")), gradients(net), strict=True):
-        assert_near(got, expected, 1e-4)
-
-
 @pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
 def test_half_images_and_weights(mode, dtype):
     """As in a net of mixed precision: computed in float32, and every result and gradient of its operand's dtype."""
@@ -113,15 +85,6 @@ def test_half_images_and_weights(mode, dtype):
     for parameter, gradient in zip(fused.trainable_params(), got[1:], strict=True):
         assert gradient.dtype == parameter.dtype
         assert_near(gradient, by_name[parameter.name], 2e-2 if dtype == ms.bfloat16 else 4e-3)
-
-
-@pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
-def test_half_images_are_computed_in_float32(pynative, dtype):
-    net = randomised(Net([deep_branch(), deep_branch()]))
-    x = images(2, 3, 8, 8).astype(dtype)
-    f = net.fused("native")(x)
-    assert f.dtype == dtype
-    assert_near(f, net(x.astype(ms.float32)).astype(dtype), 1e-2 if dtype == ms.bfloat16 else 2e-3)
 
 
 def test_dynamic_batch_and_size_in_graph_mode(graph):
