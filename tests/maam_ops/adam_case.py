@@ -45,26 +45,27 @@ class AdamCase:
     def check(self, steps=2):
         """State after some steps, from moments of zero."""
         start = [a.values.copy() for a in self.weights]
-        expected = truth(self, list(start), [0.0 * w for w in start], [0.0 * w for w in start], steps)
+        expected, doubt = truth(self, list(start), [0.0 * w for w in start], [0.0 * w for w in start], steps)
         for _ in range(steps):
             self.run()
         eps, count = EPSILON["float32"], len(self.weights)
         weights, m, v = (self.state()[i * count : (i + 1) * count] for i in range(3))
         for i, before in enumerate(start):
             g = np.abs(self.gradients[i].values) + self.decay[i] * np.abs(before)
-            assert_close(m[i], expected[count + i], 4 * steps * eps * g, "m")
-            assert_close(v[i], expected[2 * count + i], 4 * steps * eps * g * g, "v")
-            doubt = expected[3 * count + i]
-            assert_close(weights[i], expected[i], doubt + 4 * steps * eps * np.abs(before), "the weights")
+            of_weights, of_m, of_v = doubt[i::count]
+            assert_close(m[i], expected[count + i], of_m + 4 * steps * eps * g, "m")
+            assert_close(v[i], expected[2 * count + i], of_v + 4 * steps * eps * g * g, "v")
+            assert_close(weights[i], expected[i], of_weights + 4 * steps * eps * np.abs(before), "the weights")
 
 
 def truth(case, weights, m, v, steps):
-    """The same steps in float64, with the constants as float32 has them; behind the state what float32 may make of it.
+    """The same steps in float64, with the constants as float32 has them; beside the state what float32 may make of it.
 
     In 1 - beta2^t, near 0, the rounding of the power counts 1/2000 of 2^24 times as much; and what is rounded in a
-    gradient that cancels with its decay is, behind the division by its size, part of a whole step.
+    gradient that cancels with its decay is, behind the division by its size, part of a whole step, which the next
+    step's decay carries into both moments.
     """
-    doubt = [0.0 * w for w in weights]
+    doubt, m_doubt, v_doubt = ([0.0 * w for w in weights] for _ in range(3))
     beta1, beta2, eps, rate = (float(np.float32(c)) for c in (*case.constants, case.rate))
     for t in range(1, steps + 1):
         for i, gradient in enumerate(case.gradients):
@@ -72,6 +73,9 @@ def truth(case, weights, m, v, steps):
             decayed = 0 * decay if case.rule == "decoupled" else decay
             g = (gradient.values + decayed) * case.scale
             cancelled = (np.abs(gradient.values) + np.abs(decayed)) * case.scale / np.maximum(np.abs(g), 1e-30)
+            inherited = case.scale * case.decay[i] * doubt[i] * (case.rule != "decoupled")
+            m_doubt[i] = beta1 * m_doubt[i] + (1 - beta1) * inherited
+            v_doubt[i] = beta2 * v_doubt[i] + (1 - beta2) * inherited * (2 * np.abs(g) + inherited)
             m[i] = beta1 * m[i] + (1 - beta1) * g
             v[i] = beta2 * v[i] + (1 - beta2) * g * g
             direction = beta1 * m[i] + (1 - beta1) * g if case.rule == "nesterov" else m[i]
@@ -84,4 +88,4 @@ def truth(case, weights, m, v, steps):
                 rounded = np.abs(step) * (1e-4 + 8 * EPSILON["float32"] * cancelled)
             weights[i] = weights[i] - step
             doubt[i] = doubt[i] + rounded
-    return [*weights, *m, *v, *doubt]
+    return [*weights, *m, *v], [*doubt, *m_doubt, *v_doubt]
