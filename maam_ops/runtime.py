@@ -1,10 +1,11 @@
 """Fast MindSpore convolutions on AVX-512 CPUs.
 
-The oneDNN that MindSpore ships has no AVX-512 kernel for plain NCHW convolutions and answers them with its
+The oneDNN 3 that MindSpore ships has no AVX-512 kernel for plain NCHW convolutions and answers them with its
 reference loops; the AVX2 kernels are 10 to 90 times faster for the 3x3 convolutions of small image nets, at the
 price of a MatMul that takes up to twice as long. :func:`tune`, called when ``maam_ops`` is imported, caps that one
 library at AVX2 through its C API. Neither the environment nor any other copy of oneDNN in the process is touched:
-``ONEDNN_MAX_CPU_ISA`` would also slow down PyTorch and every child process.
+``ONEDNN_MAX_CPU_ISA`` would also slow down PyTorch and every child process. MindSpore 2.7 and 2.8 have oneDNN 2, whose
+AVX-512 kernels are as fast as its others, and is left alone.
 
 Environment, read once by :func:`tune`:
 
@@ -32,7 +33,7 @@ from typing import Literal
 State = Literal["not_run", "capped", "off", "user", "not_needed", "too_late", "unavailable"]
 
 _LOGGER = logging.getLogger("maam_ops")
-_LIBRARY = "libdnnl.so.3"
+_LIBRARY, _OLDER_LIBRARY = "libdnnl.so.3", "libdnnl.so.2"
 # dnnl_cpu_isa_t and dnnl_status_t of oneDNN's dnnl_types.h, unchanged since 2.0. The ISA values are bit sets.
 _ISA_AVX2 = 0x7
 _SUCCESS = 0
@@ -47,9 +48,9 @@ class RuntimeStatus:
 
     Attributes:
         state: ``"capped"`` - AVX2 kernels are used; ``"off"`` - switched off by ``MAAM_OPS_TUNE=0``; ``"user"`` - the
-            user's own ``ONEDNN_MAX_CPU_ISA`` rules; ``"not_needed"`` - no AVX-512 here; ``"too_late"`` - MindSpore
-            had chosen its kernels already; ``"unavailable"`` - the library cannot be reached;
-            ``"not_run"`` - :func:`tune` was not called.
+            user's own ``ONEDNN_MAX_CPU_ISA`` rules; ``"not_needed"`` - no AVX-512 here, or oneDNN 2;
+            ``"too_late"`` - MindSpore had chosen its kernels already; ``"unavailable"`` - the library cannot be
+            reached; ``"not_run"`` - :func:`tune` was not called.
         detail: one line for people; for ``"too_late"`` and ``"unavailable"`` it says what to do.
         library: the oneDNN in question, or None where none was looked for.
     """
@@ -110,6 +111,8 @@ def _cap_onednn() -> RuntimeStatus:
     if not _has_avx512():
         return RuntimeStatus("not_needed", "MindSpore's oneDNN left alone: this CPU has no AVX-512")
     path = _onednn_path()
+    if not path.exists() and path.with_name(_OLDER_LIBRARY).exists():
+        return RuntimeStatus("not_needed", "MindSpore's oneDNN left alone: version 2 has fast AVX-512 convolutions")
     try:
         library = _open_onednn(path)
         cap = library.dnnl_set_max_cpu_isa
