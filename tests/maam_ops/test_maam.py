@@ -109,13 +109,14 @@ def test_many_input_channels_train_by_composition(pynative):
 def test_loaded_weights_count_at_once(mode, agent):
     net, other = (randomised(Net([agent(), agent()]), seed) for seed in (0, 1))
     fused, x = net.fused("native"), images(1, 3, 8, 8)
+    rtol = 2e-5 if agent is deep_branch else 1e-5  # F(4x4, 3x3) rounds about twice as much as a direct sum
     before = fused(x).asnumpy()
     ms.load_param_into_net(net, {p.name: p for p in other.get_parameters()})
-    assert_near(fused(x), other(x), 2e-5)
+    assert_near(fused(x), other(x), rtol)
     assert not np.allclose(fused(x).asnumpy(), before)
     for norm in (net.branches[1][-3], net.bn):
         norm.gamma.set_data(-norm.gamma)
-        assert_near(fused(x), net(x), 2e-5)
+        assert_near(fused(x), net(x), rtol)
 
 
 def test_parameters_keep_object_name_and_order(pynative):
